@@ -1,0 +1,76 @@
+// Package config holds the driver's configuration: one table of options, from which the schemas that Nomad checks
+// jobs and agent configurations against and README's chapter are made, and the structs that they decode into.
+package config
+
+// Option is one row of the table: a setting of a task's config block or of the plugin's.
+type Option struct {
+	// Name is the option's path, with a dot between a block and what is in it ("auth.username").
+	Name string
+	// Type is the option's type in HCL's type syntax ("string", "list(map(string))"), or one of the two block types below.
+	Type string
+	// Default is what holds when the option is absent, as an HCL literal. Empty: the type's zero value, or what Doc says.
+	Default string
+	// Doc is one line for people.
+	Doc string
+	// Rootless and Rootful say how the option applies on each kind of endpoint: "yes", or in words what differs.
+	Rootless, Rootful string
+	// Proof names the end-to-end test that shows the option in a running task or agent.
+	Proof string
+}
+
+const (
+	// Block is the type of a block that may stand once.
+	Block = "block"
+	// BlockList is the type of a block that may be repeated.
+	BlockList = "block list"
+)
+
+// TaskOptions is the table of a task's config block.
+var TaskOptions = []Option{
+	{"image", "string", "", "Image to run, required: `docker://name[:tag]`, a full reference, or a short name that the host user's `registries.conf` resolves.", yes, yes, "TestImage"},
+	{"command", "string", "", "Program to run instead of the image's command.", yes, yes, "TestCommand"},
+	{"args", "list(string)", "", "Arguments of `command`, or of the image's entrypoint when there is no command.", yes, yes, "TestCommand"},
+	{"entrypoint", "any", "", "Replaces the image's entrypoint: a list; a string is taken as a list of one, with a warning.", yes, yes, "TestCommand"},
+	{"working_dir", "string", "", "Working directory in the container.", yes, yes, "TestCommand"},
+	{"labels", "list(map(string))", "", "Labels of the container, besides those that mark its allocation, task and node.", yes, yes, "TestLabels"},
+	{"hostname", "string", "", "Host name in the container.", yes, yes, "TestCommand"},
+	{"init", "bool", "false", "Run a small init as process 1, which reaps orphans and passes signals on.", yes, yes, "TestInit"},
+	{"init_path", "string", "", "Path of that init on the host; podman's own when unset.", yes, yes, "TestInit"},
+	{"volumes", "list(string)", "", "Bind mounts, `source:destination[:options]`; a relative source lies in the task's directory.", yes, yes, "TestVolumes"},
+	{"tmpfs", "list(string)", "", "Temporary file systems, `destination[:options]`.", yes, yes, "TestVolumes"},
+	{"ports", "list(string)", "", "Labels of the group's ports to publish, tcp and udp.", yes, yes, "TestRedis"},
+	{"port_map", "list(map(number))", "", "Deprecated: container port of each label of the task's own network block.", yes, yes, "TestPorts"},
+	{"network_mode", "string", "", "`bridge`, `host`, `none`, `private`, `slirp4netns[:options]` or `pasta[:options]`. Unset: podman's own default. A group network wins.", "yes", "no `slirp4netns`, `pasta`", "TestNetworkModes"},
+	{"privileged", "bool", "false", "Give the container every capability and device of the user that runs it.", yes, yes, "TestSecurity"},
+	{"cap_add", "list(string)", "", "Capabilities to add.", yes, yes, "TestSecurity"},
+	{"cap_drop", "list(string)", "", "Capabilities to drop.", yes, yes, "TestSecurity"},
+	{"readonly_rootfs", "bool", "false", "Mount the image read-only.", yes, yes, "TestSecurity"},
+	{"force_pull", "bool", "false", "Pull the image at each start, also when it is there.", yes, yes, "TestImage"},
+	{"image_pull_timeout", "string", `"5m"`, "How long a pull may take.", yes, yes, "TestImage"},
+	{"auth", Block, "", "Credentials for the image's registry.", yes, yes, "TestImage"},
+	{"auth.username", "string", "", "User name.", yes, yes, "TestImage"},
+	{"auth.password", "string", "", "Password.", yes, yes, "TestImage"},
+	{"auth.tls_verify", "bool", "", "Whether to check the registry's certificate. Unset: `registries.conf` decides.", yes, yes, "TestImage"},
+	{"socket", "string", "", "Name of the socket block to run on.", yes, yes, "TestRouting"},
+	{"host_user", "string", "", "Host user whose podman runs the task; must match `rootless.allow_users`. Not together with `socket`.", yes, "no", "TestRouting"},
+}
+
+// PluginOptions is the table of the plugin's config block in the agent's configuration.
+var PluginOptions = []Option{
+	{"socket", BlockList, "", "An endpoint that tasks can name. The one called `default`, else the first, runs tasks that name none.", yes, yes, "TestRouting"},
+	{"socket.name", "string", `"default"`, "Name of the endpoint.", yes, yes, "TestRouting"},
+	{"socket.socket_path", "string", "", "Path of a podman API socket; `unix:` in front is accepted. It is used as it is found, never started.", yes, yes, "TestRouting"},
+	{"socket.host_user", "string", "", "Host user whose podman socket this is: path derived, started when a task needs it. `root` is the rootful podman.", yes, yes, "TestRouting"},
+	{"socket_path", "string", "", "The only endpoint, when there is no socket block. Unset: the rootful podman as root, else the agent's own user's.", yes, yes, "TestRouting"},
+	{"rootless", Block, "", "Host users that tasks may name.", yes, "no", "TestRouting"},
+	{"rootless.allow_users", "list(string)", "", "Globs of the host users that a task's `host_user` may name. Empty: none.", yes, "no", "TestRouting"},
+	{"rootless.min_uid", "number", "1000", "Users below this UID are refused.", yes, "no", "TestRouting"},
+	{"rootless.linger", "bool", "true", "Enable lingering for host users, so that a logout does not end their tasks.", yes, "no", "TestRouting"},
+	{"volumes", Block, "", "What tasks may mount.", yes, yes, "TestVolumes"},
+	{"volumes.enabled", "bool", "true", "Whether `volumes` may name paths outside the allocation's directory.", yes, yes, "TestVolumes"},
+	{"client_http_timeout", "string", `"60s"`, "How long podman may take to answer. Creating, pulling and waiting have deadlines of their own.", yes, yes, "TestAgentConfig"},
+	{"state_dir", "string", "", "Directory for the driver's own records. Default: `/var/lib/nomad-driver-podman` as root, else `$XDG_STATE_HOME/nomad-driver-podman`.", yes, yes, "TestAgentConfig"},
+}
+
+// yes marks an option that applies as its Doc says.
+const yes = "yes"

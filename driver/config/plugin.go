@@ -1,0 +1,154 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/hashicorp/nomad/plugins/base"
+)
+
+// DefaultSocket is the name of the endpoint that runs tasks which name none.
+const DefaultSocket = "default"
+
+// Plugin is the plugin's config block.
+type Plugin struct {
+	Sockets           []Socket `codec:"socket"`
+	SocketPath        string   `codec:"socket_path"`
+	Rootless          Rootless `codec:"rootless"`
+	Volumes           Volumes  `codec:"volumes"`
+	ClientHTTPTimeout string   `codec:"client_http_timeout"`
+	StateDir          string   `codec:"state_dir"`
+
+	// ClientTimeout is ClientHTTPTimeout, parsed.
+	ClientTimeout time.Duration `codec:"-"`
+}
+
+// Socket is a socket block: an endpoint, given by its path or by its host user.
+type Socket struct {
+	Name       string `codec:"name"`
+	SocketPath string `codec:"socket_path"`
+	HostUser   string `codec:"host_user"`
+}
+
+// Rootless is the rootless block: what tasks may ask of host users.
+type Rootless struct {
+	AllowUsers []string `codec:"allow_users"`
+	MinUID     uint32   `codec:"min_uid"`
+	Linger     bool     `codec:"linger"`
+}
+
+// Volumes is the volumes block: what tasks may mount.
+type Volumes struct {
+	Enabled bool `codec:"enabled"`
+}
+
+// DecodePlugin reads the plugin's config block as Nomad hands it over (msgpack) and checks it.
+func DecodePlugin(data []byte) (*Plugin, error) {
+	plugin := &Plugin{}
+	if err := base.MsgPackDecode(data, plugin); err != nil {
+		return nil, fmt.Errorf("plugin config: %w", err)
+	}
+	return plugin, plugin.parse()
+}
+
+func (p *Plugin) parse() error {
+	var errs []error
+	wrong := func(option, format string, args ...any) {
+		errs = append(errs, fmt.Errorf("plugin option %q: "+format, append([]any{option}, args...)...))
+	}
+	timeout, err := parseDuration(p.ClientHTTPTimeout)
+	if err != nil {
+		wrong("client_http_timeout", "%w", err)
+	}
+	p.ClientTimeout = timeout
+	if p.SocketPath != "" && len(p.Sockets) > 0 {
+		wrong("socket_path", "cannot stand together with socket blocks; name the path in a socket block")
+	}
+	if p.SocketPath, err = socketPath(p.SocketPath); err != nil {
+		wrong("socket_path", "%w", err)
+	}
+	seen := map[string]bool{}
+	for i := range p.Sockets {
+		socket := &p.Sockets[i]
+		if socket.Name == "" {
+			socket.Name = DefaultSocket
+		}
+		if seen[socket.Name] {
+			wrong("socket", "two blocks are called %q; names must differ", socket.Name)
+		}
+		seen[socket.Name] = true
+		if (socket.SocketPath == "") == (socket.HostUser == "") {
+			wrong("socket", "%q needs one of socket_path and host_user", socket.Name)
+		}
+		if socket.SocketPath, err = socketPath(socket.SocketPath); err != nil {
+			wrong("socket", "%q: socket_path: %w", socket.Name, err)
+		}
+	}
+	for _, glob := range p.Rootless.AllowUsers {
+		if _, err := path.Match(glob, ""); err != nil {
+			wrong("rootless.allow_users", "%q: %w", glob, err)
+		}
+	}
+	if p.StateDir == "" {
+		p.StateDir, err = defaultStateDir()
+		if err != nil {
+			wrong("state_dir", "%w", err)
+		}
+	}
+	if !filepath.IsAbs(p.StateDir) {
+		wrong("state_dir", "%q is not an absolute path", p.StateDir)
+	}
+	return errors.Join(errs...)
+}
+
+// AllowsUser reports whether tasks may name this host user.
+func (r Rootless) AllowsUser(name string, uid uint32) error {
+	if uid == 0 {
+		return errors.New("root cannot be a host user of a task; a task runs rootful with the socket option, where a socket block allows it")
+	}
+	if uid < r.MinUID {
+		return fmt.Errorf("UID %d is below the agent's rootless.min_uid (%d)", uid, r.MinUID)
+	}
+	for _, glob := range r.AllowUsers {
+		if match, err := path.Match(glob, name); err == nil && match {
+			return nil
+		}
+	}
+	return fmt.Errorf("the agent's rootless.allow_users %q does not name it; add it there, or name a socket block with that host_user", r.AllowUsers)
+}
+
+// socketPath takes unix:/p, unix:///p, unix://p and plain paths.
+func socketPath(text string) (string, error) {
+	if text == "" {
+		return "", nil
+	}
+	file := strings.TrimPrefix(text, "unix:")
+	if after, found := strings.CutPrefix(file, "//"); found {
+		file = "/" + strings.TrimLeft(after, "/")
+	}
+	if !filepath.IsAbs(file) {
+		return "", fmt.Errorf("%q is not the path of a unix socket; use /path or unix:///path", text)
+	}
+	return filepath.Clean(file), nil
+}
+
+// defaultStateDir follows file-hierarchy(7), and for an agent that is not root the XDG base directory specification.
+func defaultStateDir() (string, error) {
+	const name = "nomad-driver-podman"
+	if os.Geteuid() == 0 {
+		return filepath.Join("/var/lib", name), nil
+	}
+	if state := os.Getenv("XDG_STATE_HOME"); filepath.IsAbs(state) {
+		return filepath.Join(state, name), nil
+	}
+	home, err := os.UserHomeDir()
+	if err != nil {
+		return "", fmt.Errorf("no state directory of this user is known: %w", err)
+	}
+	return filepath.Join(home, ".local", "state", name), nil
+}

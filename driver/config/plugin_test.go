@@ -1,0 +1,73 @@
+package config
+
+import (
+	"testing"
+
+	"github.com/hashicorp/nomad/helper/pluginutils/hclutils"
+	"github.com/hashicorp/nomad/plugins/base"
+	"github.com/shoenig/test/must"
+)
+
+func parsePlugin(t *testing.T, hcl string) (*Plugin, error) {
+	t.Helper()
+	cfg, err := parse(t, PluginSchema(), hclutils.HclConfigToInterface(t, "config {\n"+hcl+"\n}"))
+	must.NoError(t, err)
+	plugin := &Plugin{}
+	must.NoError(t, cfg.DecodeDriverConfig(plugin))
+	var data []byte
+	must.NoError(t, base.MsgPackEncode(&data, plugin))
+	return DecodePlugin(data)
+}
+
+func TestPluginDefaults(t *testing.T) {
+	plugin, err := parsePlugin(t, ``)
+	must.NoError(t, err)
+	must.True(t, plugin.Volumes.Enabled)
+	must.True(t, plugin.Rootless.Linger)
+	must.Eq(t, 1000, plugin.Rootless.MinUID)
+	must.Eq(t, "1m0s", plugin.ClientTimeout.String())
+	must.StrHasSuffix(t, "/nomad-driver-podman", plugin.StateDir)
+}
+
+func TestPluginSockets(t *testing.T) {
+	plugin, err := parsePlugin(t, `
+		socket { host_user = "team-a" }
+		socket {
+			name        = "rootful"
+			socket_path = "unix:///run/podman/podman.sock"
+		}
+		rootless { allow_users = ["team-*"] }
+		volumes { enabled = false }`)
+	must.NoError(t, err)
+	must.Eq(t, []Socket{{Name: "default", HostUser: "team-a"}, {Name: "rootful", SocketPath: "/run/podman/podman.sock"}}, plugin.Sockets)
+	must.False(t, plugin.Volumes.Enabled)
+	must.NoError(t, plugin.Rootless.AllowsUser("team-b", 2002))
+	must.ErrorContains(t, plugin.Rootless.AllowsUser("other", 2002), "allow_users")
+	must.ErrorContains(t, plugin.Rootless.AllowsUser("team-b", 200), "min_uid")
+	must.ErrorContains(t, plugin.Rootless.AllowsUser("root", 0), "root cannot be")
+}
+
+func TestPluginRefused(t *testing.T) {
+	for name, test := range map[string]struct{ hcl, says string }{
+		"duplicate":    {"socket { host_user = \"a\" }\n socket { host_user = \"b\" }", `two blocks are called "default"`},
+		"empty socket": {`socket { name = "x" }`, "needs one of socket_path and host_user"},
+		"both":         {"socket_path = \"/a\"\n socket { host_user = \"b\" }", "cannot stand together"},
+		"relative":     {`socket_path = "unix:a"`, "is not the path of a unix socket"},
+		"timeout":      {`client_http_timeout = "soon"`, "is not a duration"},
+		"glob":         {`rootless { allow_users = ["["] }`, "allow_users"},
+		"state":        {`state_dir = "here"`, "is not an absolute path"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, err := parsePlugin(t, test.hcl)
+			must.ErrorContains(t, err, test.says)
+		})
+	}
+}
+
+func TestSocketPath(t *testing.T) {
+	for _, text := range []string{"/run/p.sock", "unix:/run/p.sock", "unix://run/p.sock", "unix:///run/p.sock"} {
+		path, err := socketPath(text)
+		must.NoError(t, err)
+		must.Eq(t, "/run/p.sock", path)
+	}
+}

@@ -1,0 +1,62 @@
+package config
+
+import (
+	"strings"
+
+	"github.com/hashicorp/nomad/plugins/shared/hclspec"
+)
+
+// TaskSchema is the schema of a task's config block.
+func TaskSchema() *hclspec.Spec { return schema(TaskOptions) }
+
+// PluginSchema is the schema of the plugin's config block.
+func PluginSchema() *hclspec.Spec { return schema(PluginOptions) }
+
+// schema makes Nomad's form of a table of options.
+func schema(options []Option) *hclspec.Spec {
+	return object(options, "")
+}
+
+// object makes the body of the block whose options' names begin with prefix.
+func object(options []Option, prefix string) *hclspec.Spec {
+	attributes := map[string]*hclspec.Spec{}
+	for _, option := range options {
+		name, inside := strings.CutPrefix(option.Name, prefix)
+		if !inside || strings.Contains(name, ".") {
+			continue
+		}
+		attributes[name] = attribute(options, option, name)
+	}
+	return hclspec.NewObject(attributes)
+}
+
+func attribute(options []Option, option Option, name string) *hclspec.Spec {
+	switch option.Type {
+	case Block:
+		body := object(options, option.Name+".")
+		// An absent block reads as an empty one, so that the defaults inside it hold.
+		return hclspec.NewDefault(hclspec.NewBlock(name, false, body), emptyBlock(options, option.Name+"."))
+	case BlockList:
+		return hclspec.NewBlockList(name, object(options, option.Name+"."))
+	}
+	spec := hclspec.NewAttr(name, option.Type, false)
+	if option.Default != "" {
+		spec = hclspec.NewDefault(spec, hclspec.NewLiteral(option.Default))
+	}
+	return spec
+}
+
+// emptyBlock is the literal of a block that holds only its defaults.
+func emptyBlock(options []Option, prefix string) *hclspec.Spec {
+	var fields []string
+	for _, option := range options {
+		if name, inside := strings.CutPrefix(option.Name, prefix); inside {
+			value := option.Default
+			if value == "" {
+				value = "null"
+			}
+			fields = append(fields, name+" = "+value)
+		}
+	}
+	return hclspec.NewLiteral("{ " + strings.Join(fields, ", ") + " }")
+}
