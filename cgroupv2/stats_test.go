@@ -1,0 +1,242 @@
+package cgroupv2
+
+import (
+	"fmt"
+	"maps"
+	"math"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/containerd/cgroups/v3/cgroup2"
+	"github.com/shoenig/test/must"
+	"golang.org/x/sys/unix"
+)
+
+// redisCgroup holds the files of a container's cgroup with cpu, memory and pids delegated, as
+// Linux 6.12 shows them.
+func redisCgroup() map[string]string {
+	memoryStat := "anon 3000000\nfile 2000000\nkernel 1000000\nshmem 4096\nfile_mapped 1500000\n"
+	for i := range 50 {
+		memoryStat += fmt.Sprintf("workingset_and_others_%d %d\n", i, i*4096)
+	}
+	return map[string]string{
+		"cgroup.controllers":  "cpu memory pids\n",
+		"cpu.stat":            "usage_usec 5000001\nuser_usec 3000000\nsystem_usec 2000001\nnice_usec 0\nnr_periods 70\nnr_throttled 8\nthrottled_usec 90000\nnr_bursts 0\nburst_usec 0\n",
+		"memory.current":      "6000000\n",
+		"memory.peak":         "7000000\n",
+		"memory.max":          "268435456\n",
+		"memory.swap.current": "8192\n",
+		"memory.stat":         memoryStat,
+		"memory.events":       "low 0\nhigh 0\nmax 9\noom 3\noom_kill 2\noom_group_kill 0\n",
+		"pids.current":        "5\n",
+		"pids.max":            "2048\n",
+	}
+}
+
+const redisPath = "/user.slice/user-1001.slice/user@1001.service/user.slice/libpod-1.scope"
+
+func openRedis(t testing.TB, files map[string]string) (Hierarchy, *Reader) {
+	t.Helper()
+	h := fakeHierarchy(t, map[string]map[string]string{redisPath: files})
+	r, err := h.Open(redisPath)
+	must.NoError(t, err)
+	t.Cleanup(func() { must.NoError(t, r.Close()) })
+	return h, r
+}
+
+func TestReader_Read(t *testing.T) {
+	all := CPUTime | CPUThrottling | MemoryUsage | MemoryPeak | MemoryLimit | MemoryBreakdown | SwapUsage | Processes
+	whole := Stats{
+		Measured: all,
+		CPUTotal: 5000001 * time.Microsecond, CPUUser: 3 * time.Second, CPUSystem: 2000001 * time.Microsecond,
+		Periods: 70, ThrottledPeriods: 8, ThrottledTime: 90 * time.Millisecond,
+		Memory: 6000000, MemoryPeak: 7000000, MemoryLimit: 268435456, Swap: 8192,
+		Anon: 3000000, File: 2000000, FileMapped: 1500000,
+		PIDs: 5,
+	}
+	for name, tc := range map[string]struct {
+		files map[string]string // instead of redisCgroup's; "" removes the file
+		want  func(*Stats)
+	}{
+		"whole":    {want: func(*Stats) {}},
+		"no limit": {files: map[string]string{"memory.max": "max\n"}, want: func(s *Stats) { s.MemoryLimit = math.MaxUint64 }},
+		"Linux < 5.19": {files: map[string]string{"memory.peak": ""}, want: func(s *Stats) {
+			s.MemoryPeak = 0
+			s.Measured &^= MemoryPeak
+		}},
+		"no swap accounting": {files: map[string]string{"memory.swap.current": ""}, want: func(s *Stats) {
+			s.Swap = 0
+			s.Measured &^= SwapUsage
+		}},
+		"nothing delegated": {files: map[string]string{
+			"cpu.stat":       "usage_usec 1000000\nuser_usec 400000\nsystem_usec 600000\n",
+			"memory.current": "", "memory.peak": "", "memory.max": "", "memory.swap.current": "", "memory.stat": "", "pids.current": "",
+		}, want: func(s *Stats) {
+			*s = Stats{Measured: CPUTime, CPUTotal: time.Second, CPUUser: 400 * time.Millisecond, CPUSystem: 600 * time.Millisecond}
+		}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			files := redisCgroup()
+			maps.Copy(files, tc.files)
+			maps.DeleteFunc(files, func(_, text string) bool { return text == "" })
+			_, r := openRedis(t, files)
+
+			want := whole
+			tc.want(&want)
+			got := Stats{PIDs: 77, Measured: Processes} // of an earlier sample
+			must.NoError(t, r.Read(&got))
+			must.Eq(t, want, got)
+			must.Eq(t, want.Measured == all, got.Has(all))
+		})
+	}
+}
+
+func TestReader_ReadsAnew(t *testing.T) {
+	h, r := openRedis(t, redisCgroup())
+	var s Stats
+	must.NoError(t, r.Read(&s))
+	must.Eq(t, 5, s.PIDs)
+
+	file := filepath.Join(h.Root, redisPath, "pids.current")
+	must.NoError(t, os.WriteFile(file, []byte("123\n"), 0o644))
+	must.NoError(t, r.Read(&s))
+	must.Eq(t, 123, s.PIDs)
+
+	must.NoError(t, os.WriteFile(file, []byte("many\n"), 0o644))
+	err := r.Read(&s)
+	must.ErrorContains(t, err, redisPath)
+	must.ErrorContains(t, err, "pids.current")
+}
+
+func TestReader_OOMKills(t *testing.T) {
+	_, r := openRedis(t, redisCgroup())
+	kills, err := r.OOMKills()
+	must.NoError(t, err)
+	must.Eq(t, 2, kills)
+
+	files := redisCgroup()
+	delete(files, "memory.events")
+	_, r = openRedis(t, files)
+	_, err = r.OOMKills()
+	must.ErrorIs(t, err, ErrNotMeasured)
+}
+
+func TestReader_Closed(t *testing.T) {
+	_, r := openRedis(t, redisCgroup())
+	must.NoError(t, r.Close())
+	must.NoError(t, r.Close())
+	must.ErrorIs(t, r.Read(new(Stats)), os.ErrClosed)
+	_, err := r.OOMKills()
+	must.ErrorIs(t, err, os.ErrClosed)
+}
+
+func TestFlatKeyed(t *testing.T) {
+	for name, tc := range map[string]struct {
+		text, want string
+		fail       bool
+	}{
+		"two":       {text: "a 1\nb 2\n", want: "a=1 b=2 "},
+		"empty":     {text: ""},
+		"cut off":   {text: "a 1\nb 2", want: "a=1 "},
+		"no value":  {text: "a\n", fail: true},
+		"no number": {text: "a -1\n", fail: true},
+		"max":       {text: "a max\n", want: fmt.Sprintf("a=%d ", uint64(math.MaxUint64))},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var got strings.Builder
+			err := flatKeyed([]byte(tc.text), func(key []byte, value uint64) { fmt.Fprintf(&got, "%s=%d ", key, value) })
+			must.Eq(t, tc.fail, err != nil)
+			must.Eq(t, tc.want, got.String())
+		})
+	}
+}
+
+func TestMicroseconds(t *testing.T) {
+	must.Eq(t, 3*time.Second, microseconds(3000000))
+	must.Positive(t, microseconds(math.MaxUint64))
+}
+
+func TestReader_ReadAllocatesNothing(t *testing.T) {
+	_, r := openRedis(t, redisCgroup())
+	var s Stats
+	var err error
+	allocs := testing.AllocsPerRun(100, func() { err = r.Read(&s) })
+	must.NoError(t, err)
+	must.Zero(t, allocs)
+}
+
+// TestReader_RealCgroup makes a cgroup of its own: a fake file neither vanishes under an open
+// descriptor nor starts at the beginning again as those of the kernel do.
+func TestReader_RealCgroup(t *testing.T) {
+	h, err := Mounted()
+	if err != nil {
+		t.Skip(err)
+	}
+	self, err := Of(os.Getpid())
+	must.NoError(t, err)
+	path := filepath.Join(self, fmt.Sprintf("cgroupv2-test-%d", os.Getpid()))
+	dir := filepath.Join(h.Root, path)
+	if err := os.Mkdir(dir, 0o755); err != nil {
+		t.Skipf("no cgroup can be made here: %v", err)
+	}
+	t.Cleanup(func() { _ = os.Remove(dir) })
+
+	cgroup, err := os.Open(dir)
+	must.NoError(t, err)
+	defer func() { _ = cgroup.Close() }()
+	busy := exec.Command("sh", "-c", "while :; do :; done")
+	busy.SysProcAttr = &unix.SysProcAttr{UseCgroupFD: true, CgroupFD: int(cgroup.Fd())}
+	must.NoError(t, busy.Start())
+	t.Cleanup(func() {
+		_ = busy.Process.Kill()
+		_ = busy.Wait()
+	})
+	of, err := Of(busy.Process.Pid)
+	must.NoError(t, err)
+	must.Eq(t, path, of)
+
+	r, err := h.Open(path)
+	must.NoError(t, err)
+	defer func() { must.NoError(t, r.Close()) }()
+	var s Stats
+	for deadline := time.Now().Add(20 * time.Second); s.CPUTotal < 50*time.Millisecond; {
+		must.NoError(t, r.Read(&s))
+		must.True(t, s.Has(CPUTime))
+		must.True(t, time.Now().Before(deadline), must.Sprint("a busy process uses no CPU time"))
+	}
+
+	must.NoError(t, busy.Process.Kill())
+	_ = busy.Wait()
+	must.NoError(t, os.Remove(dir))
+	must.ErrorIs(t, r.Read(&s), ErrGone)
+	_, err = h.Open(path)
+	must.ErrorIs(t, err, ErrGone)
+}
+
+func BenchmarkReader_Read(b *testing.B) {
+	_, r := openRedis(b, redisCgroup())
+	var s Stats
+	b.ReportAllocs()
+	for b.Loop() {
+		if err := r.Read(&s); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+// BenchmarkContainerd is what Reader is measured against.
+func BenchmarkContainerd(b *testing.B) {
+	h := fakeHierarchy(b, map[string]map[string]string{redisPath: redisCgroup()})
+	m, err := cgroup2.Load(redisPath, cgroup2.WithMountpoint(h.Root))
+	must.NoError(b, err)
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := m.Stat(); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
