@@ -1,0 +1,156 @@
+package logs
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"time"
+)
+
+// Discard as FollowRequest.Stdout or Stderr throws that stream away. It is what Nomad passes
+// for a task with logs { disabled = true }.
+const Discard = "/dev/null"
+
+// FollowRequest names a running container's log and where its lines go.
+type FollowRequest struct {
+	// Task is the key under which the log process knows this container: one run of one task of
+	// one allocation.
+	Task string `json:"task"`
+	// File is the container's k8s-file log (HostConfig.LogConfig.Path of podman inspect).
+	File string `json:"file"`
+	// UID is the host user who owns File, and as whom it is opened.
+	UID uint32 `json:"uid"`
+	// Stdout and Stderr are the paths of Nomad's FIFOs, or Discard.
+	Stdout string `json:"stdout"`
+	Stderr string `json:"stderr"`
+}
+
+// TaskStatus is what the log process knows about one task. Sizes are bytes.
+type TaskStatus struct {
+	FollowRequest
+	// Backlog is what the container has written to its log and nobody has taken yet.
+	Backlog int64 `json:"backlog"`
+	// Unread is what lies in the task's two FIFOs.
+	Unread int64 `json:"unread"`
+	// Dropped is what was thrown away because the backlog passed its limit.
+	Dropped int64 `json:"dropped"`
+	// Error says why the task is not followed any more; empty while it is.
+	Error string `json:"error,omitempty"`
+}
+
+// Client talks to the log process. All its calls wait, until their context ends, for a log process
+// that is not there or restarts meanwhile: give every call a deadline.
+type Client struct {
+	http   *http.Client
+	socket string
+}
+
+// NewClient returns a client of the log process that listens, or will listen, at socketPath.
+// It connects to nothing yet.
+func NewClient(socketPath string) *Client {
+	dial := func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return new(net.Dialer).DialContext(ctx, "unix", socketPath)
+	}
+	return &Client{
+		socket: socketPath,
+		http:   &http.Client{Transport: &http.Transport{DialContext: dial, IdleConnTimeout: time.Minute}},
+	}
+}
+
+// Follow has the log process follow a running container's log. It returns once the file and the FIFOs
+// are open. It is idempotent; a Task that is followed with other paths is an error.
+// A container that has ended and may have been finished already must not be followed again,
+// since its last lines would be repeated: only Finish it.
+func (c *Client) Follow(ctx context.Context, r FollowRequest) error {
+	return c.call(ctx, http.MethodPost, pathFollow, r, nil)
+}
+
+// Finish delivers the rest of an ended container's log (its conmon must be gone), closes the
+// FIFOs, so that logmon reads the end of file, and forgets the task. When ctx ends before
+// logmon has read everything, the FIFOs are closed all the same and the error says how much is lost.
+// Finishing a task that is not followed does nothing.
+func (c *Client) Finish(ctx context.Context, task string) error {
+	r := finishRequest{Task: task, Timeout: maxFinish}
+	if deadline, ok := ctx.Deadline(); ok {
+		// The process gives up a little earlier than the caller, who then hears what was lost.
+		r.Timeout = time.Until(deadline) * 9 / 10
+	}
+	return c.call(ctx, http.MethodPost, pathFinish, r, nil)
+}
+
+// Tasks lists the tasks that the log process follows.
+func (c *Client) Tasks(ctx context.Context) ([]TaskStatus, error) {
+	var tasks []TaskStatus
+	err := c.call(ctx, http.MethodGet, pathTasks, nil, &tasks)
+	return tasks, err
+}
+
+// build returns which binary the log process runs.
+func (c *Client) build(ctx context.Context) (binary, error) {
+	var b binary
+	err := c.call(ctx, http.MethodGet, pathBuild, nil, &b)
+	return b, err
+}
+
+// Delays between attempts to reach the log process; systemd restarts it in a tenth of a second.
+const (
+	firstRetry = 10 * time.Millisecond
+	lastRetry  = 200 * time.Millisecond
+)
+
+// maxAnswer bounds what is read of an answer.
+const maxAnswer = 16 << 20
+
+// errUnavailable says that the log process is not there (yet, or any more).
+var errUnavailable = errors.New("the log process does not answer")
+
+// call performs a request, which must be idempotent, as often as needed to get an answer.
+func (c *Client) call(ctx context.Context, method, path string, in, out any) error {
+	var body []byte
+	if in != nil {
+		var err error
+		if body, err = json.Marshal(in); err != nil {
+			return err
+		}
+	}
+	for delay := firstRetry; ; delay = min(2*delay, lastRetry) {
+		err := c.try(ctx, method, path, body, out)
+		if !errors.Is(err, errUnavailable) {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("%w (%v); see systemctl status %s", err, context.Cause(ctx), UnitName)
+		case <-time.After(delay):
+		}
+	}
+}
+
+func (c *Client) try(ctx context.Context, method, path string, body []byte, out any) (err error) {
+	req, err := http.NewRequestWithContext(ctx, method, "http://logs"+path, bytes.NewReader(body))
+	if err != nil {
+		return err
+	}
+	resp, err := c.http.Do(req)
+	if err != nil {
+		return fmt.Errorf("%w at %s: %w", errUnavailable, c.socket, err)
+	}
+	defer func() { err = errors.Join(err, resp.Body.Close()) }()
+	answer, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
+	switch {
+	case err != nil:
+		return fmt.Errorf("%w at %s: %w", errUnavailable, c.socket, err)
+	case resp.StatusCode == http.StatusServiceUnavailable:
+		return fmt.Errorf("%w at %s: %s", errUnavailable, c.socket, bytes.TrimSpace(answer))
+	case resp.StatusCode != http.StatusOK:
+		return fmt.Errorf("log process: %s", bytes.TrimSpace(answer))
+	case out == nil:
+		return nil
+	}
+	return json.Unmarshal(answer, out)
+}

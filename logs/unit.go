@@ -1,0 +1,155 @@
+package logs
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"net/http"
+	"os"
+	"path/filepath"
+	"syscall"
+	"time"
+
+	systemd "github.com/coreos/go-systemd/v22/dbus"
+	"github.com/godbus/dbus/v5"
+	"github.com/hashicorp/go-hclog"
+)
+
+// UnitName is the transient service in which systemd supervises the log process.
+const UnitName = "nomad-podman-logs.service"
+
+// Systemd is what Ensure needs of a service manager. Both calls wait for the job's end.
+type Systemd interface {
+	StartTransient(ctx context.Context, name string, props []systemd.Property) error
+	RestartUnit(ctx context.Context, name string) error
+}
+
+// Unit returns the name and the properties (systemd.service(5), by their names on D-Bus,
+// org.freedesktop.systemd1(5)) of the log process' transient service. exe is the absolute path of the binary.
+func Unit(exe, socket, stateDir string) (name string, props []systemd.Property) {
+	property := func(name string, value any) systemd.Property {
+		return systemd.Property{Name: name, Value: dbus.MakeVariant(value)}
+	}
+	return UnitName, []systemd.Property{
+		systemd.PropDescription("Logs of Nomad's Podman tasks"),
+		systemd.PropExecStart([]string{exe, Subcommand, "-socket", socket, "-state-dir", stateDir}, false),
+		systemd.PropType("notify"),
+		property("NotifyAccess", "main"),
+		// Tasks' FIFOs and log files, three a task, wait in systemd while the process restarts.
+		property("FileDescriptorStoreMax", uint32(4096)),
+		// Always come back, however often it ends; RestartSec= stays at systemd's 100 ms, in which a FIFO's
+		// reader notices nothing, so that a missing binary does not become a busy loop.
+		property("Restart", "always"),
+		property("StartLimitIntervalUSec", uint64(0)),
+		// Containers should be killed before what carries their logs.
+		property("OOMScoreAdjust", int32(-900)),
+		property("NoNewPrivileges", true),
+		property("CollectMode", "inactive-or-failed"),
+	}
+}
+
+// Subcommand is the command line word that runs the log process.
+const Subcommand = "logs"
+
+// Main is the body of the subcommand: it reads the flags that Unit passes and serves until ctx ends.
+func Main(ctx context.Context, args []string, logger hclog.Logger) error {
+	c := ServeConfig{Logger: logger}
+	f := flag.NewFlagSet(Subcommand, flag.ContinueOnError)
+	f.StringVar(&c.Socket, "socket", "", "control `socket`, in a directory of its own")
+	f.StringVar(&c.StateDir, "state-dir", "", "`directory` for what must survive a restart")
+	if err := f.Parse(args); err != nil {
+		return err
+	}
+	if f.NArg() > 0 || c.Socket == "" || c.StateDir == "" {
+		f.Usage()
+		return errors.New("-socket and -state-dir are needed, and nothing else")
+	}
+	return Serve(ctx, c)
+}
+
+// binary identifies an executable file.
+type binary struct {
+	Dev, Ino  uint64
+	Size      int64
+	ChangedNs int64
+}
+
+// self identifies the file that this process was started from, also when it has been replaced since.
+func self() (binary, error) {
+	info, err := os.Stat("/proc/self/exe")
+	if err != nil {
+		return binary{}, err
+	}
+	st, ok := info.Sys().(*syscall.Stat_t)
+	if !ok {
+		return binary{}, fmt.Errorf("no inode of %s", info.Name())
+	}
+	return binary{Dev: st.Dev, Ino: st.Ino, Size: st.Size, ChangedNs: st.Ctim.Nano()}, nil
+}
+
+// probeTimeout is how long a log process may take to say which binary it is before it is restarted.
+const probeTimeout = 5 * time.Second
+
+// Ensure makes sure that the log process runs, and runs the calling process's binary, and returns its client.
+// A process of another binary is restarted, which no reader of a FIFO notices. Give ctx a deadline.
+func Ensure(ctx context.Context, s Systemd, socket, stateDir string) (*Client, error) {
+	want, err := self()
+	if err != nil {
+		return nil, err
+	}
+	exe, err := link(stateDir)
+	if err != nil {
+		return nil, fmt.Errorf("log process: %w", err)
+	}
+	c := NewClient(socket)
+	probe, cancel := context.WithTimeout(ctx, probeTimeout)
+	defer cancel()
+	var got binary
+	err = c.try(probe, http.MethodGet, pathBuild, nil, &got)
+	switch {
+	case err == nil && got == want:
+		return c, nil
+	case err == nil:
+		err = s.RestartUnit(ctx, UnitName)
+	default:
+		name, props := Unit(exe, socket, stateDir)
+		err = s.StartTransient(ctx, name, props)
+		if exists := (dbus.Error{}); errors.As(err, &exists) && exists.Name == "org.freedesktop.systemd1.UnitExists" {
+			err = s.RestartUnit(ctx, name)
+		}
+	}
+	if err != nil {
+		return nil, fmt.Errorf("cannot start the log process: %w", err)
+	}
+	if got, err = c.build(ctx); err != nil {
+		return nil, err
+	}
+	if got != want {
+		return nil, fmt.Errorf("%s runs another binary than this one, and still does after a restart: was it started with another state directory? "+
+			"When no task runs, systemctl stop %s", UnitName, UnitName)
+	}
+	return c, nil
+}
+
+// link makes StateDir/nomad-driver-podman a symbolic link to the running binary and returns its path.
+// A transient unit's command is fixed: through the link a restart also takes up a binary at another path,
+// while stopping the unit to change its command would close the FIFOs.
+func link(stateDir string) (string, error) {
+	exe, err := os.Executable()
+	if err != nil {
+		return "", err
+	}
+	if err := os.MkdirAll(stateDir, 0o700); err != nil {
+		return "", err
+	}
+	path := filepath.Join(stateDir, "nomad-driver-podman")
+	next := fmt.Sprintf("%s.%d", path, os.Getpid())
+	if err := os.Symlink(exe, next); err != nil {
+		return "", err
+	}
+	if err := os.Rename(next, path); err != nil {
+		return "", errors.Join(err, os.Remove(next))
+	}
+	return path, nil
+}
