@@ -1,0 +1,55 @@
+package rootless
+
+import (
+	"fmt"
+	"os"
+	"runtime"
+
+	"golang.org/x/sys/unix"
+)
+
+const hostMounts = "/proc/1/ns/mnt"
+
+// inHostMounts runs fn in PID 1's mount namespace. Only mounts made there reach the mount namespaces of rootless
+// podman, which are slaves of it (mount_namespaces(7)); a unit with PrivateTmp= and the like has one of its own.
+func inHostMounts(fn func() error) error {
+	host, err := os.Open(hostMounts)
+	if err != nil {
+		return fmt.Errorf("opening PID 1's mount namespace: %w", err)
+	}
+	err = inMounts(host, fn)
+	if cerr := host.Close(); err == nil && cerr != nil {
+		err = cerr
+	}
+	return err
+}
+
+func inMounts(ns *os.File, fn func() error) error {
+	theirs, err := ns.Stat()
+	if err != nil {
+		return err
+	}
+	ours, err := os.Stat("/proc/self/ns/mnt")
+	if err != nil {
+		return err
+	}
+	if os.SameFile(theirs, ours) {
+		return fn()
+	}
+	result := make(chan error, 1)
+	go func() {
+		// Never unlocked: the runtime ends the thread with this goroutine, and the namespace with it.
+		runtime.LockOSThread()
+		result <- func() error {
+			// setns(2) refuses a thread that shares its root and working directory with others.
+			if err := unix.Unshare(unix.CLONE_FS); err != nil {
+				return fmt.Errorf("unshare: %w", err)
+			}
+			if err := unix.Setns(int(ns.Fd()), unix.CLONE_NEWNS); err != nil { //nolint:gosec // a descriptor
+				return fmt.Errorf("entering PID 1's mount namespace: %w", err)
+			}
+			return fn()
+		}()
+	}()
+	return <-result
+}

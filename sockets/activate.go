@@ -1,0 +1,133 @@
+package sockets
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"time"
+
+	"nomad-driver-podman/rootless"
+)
+
+// activationTimeout bounds a whole activation. systemd itself gives a user's manager 90 s to start.
+const activationTimeout = 2 * time.Minute
+
+// manager is what an activation needs of systemd.
+type manager interface {
+	StartUnit(ctx context.Context, name string) error
+	EnableLinger(ctx context.Context, uid uint32) error
+	Close()
+}
+
+func connectManager(ctx context.Context, u *rootless.User) (manager, error) {
+	if u == nil {
+		return ConnectSystem(ctx)
+	}
+	return ConnectUser(ctx, *u)
+}
+
+// Activate makes sure that the endpoint answers, and returns its client. For a host user's podman.socket it has
+// systemd start the user's manager, which lingers from then on if so configured, and the socket. An endpoint that was
+// active is only checked for still listening. Callers at the same time share one activation, which goes on when
+// the context of one of them ends.
+func (e *Endpoint) Activate(ctx context.Context) (*Client, error) {
+	result := e.flight.DoChan("", func() (any, error) { return nil, e.activate() })
+	select {
+	case r := <-result:
+		if r.Err != nil {
+			return nil, r.Err
+		}
+		return e.client, nil
+	case <-ctx.Done():
+		return nil, fmt.Errorf("activating podman of %s: %w", e.client.owner, context.Cause(ctx))
+	}
+}
+
+func (e *Endpoint) activate() error {
+	ctx, end, err := e.registry.begin(activationTimeout)
+	if err != nil {
+		return fmt.Errorf("activating podman of %s: %w", e.client.owner, err)
+	}
+	defer end()
+	if e.State().Active {
+		if conn, err := e.dial(ctx); err == nil {
+			return conn.Close()
+		}
+	}
+	info, err := e.start(ctx)
+	if err != nil {
+		err = fmt.Errorf("activating podman of %s: %w", e.client.owner, err)
+		e.setState(func(s *State) { s.Active, s.Err = false, err })
+		return err
+	}
+	e.setState(func(s *State) { *s = State{Active: true, Info: info} })
+	return nil
+}
+
+func (e *Endpoint) start(ctx context.Context) (Info, error) {
+	if e.managed {
+		if err := e.startSocket(ctx); err != nil {
+			return Info{}, err
+		}
+	}
+	return e.client.Info(ctx)
+}
+
+// startSocket has systemd start the podman.socket of the endpoint's user.
+func (e *Endpoint) startSocket(ctx context.Context) error {
+	user := e.User()
+	if user.IsRoot() {
+		return e.startUnit(ctx, nil, socketUnit)
+	}
+	if err := user.CheckSubordinateIDs(); err != nil {
+		return err
+	}
+	if err := e.startManager(ctx, user); err != nil {
+		return err
+	}
+	return e.startUnit(ctx, &user, socketUnit)
+}
+
+// startManager has the system's systemd start the user's, without a session.
+func (e *Endpoint) startManager(ctx context.Context, user rootless.User) error {
+	system, err := e.registry.connect(ctx, nil)
+	if err != nil {
+		return err
+	}
+	defer system.Close()
+	if e.registry.options.Linger {
+		if err := system.EnableLinger(ctx, user.UID); err != nil {
+			return err
+		}
+	}
+	return system.StartUnit(ctx, fmt.Sprintf("user@%d.service", user.UID))
+}
+
+func (e *Endpoint) startUnit(ctx context.Context, user *rootless.User, unit string) error {
+	systemd, err := e.registry.connect(ctx, user)
+	if err != nil {
+		return err
+	}
+	defer systemd.Close()
+	return systemd.StartUnit(ctx, unit)
+}
+
+// CheckActivatable looks, without starting anything, for what would make Activate fail.
+func (e *Endpoint) CheckActivatable(_ context.Context) error {
+	user := e.User()
+	if !e.managed {
+		return nil
+	}
+	if !user.IsRoot() {
+		if _, err := rootless.LookupUID(user.UID); err != nil {
+			return err
+		}
+		return user.CheckSubordinateIDs()
+	}
+	return nil
+}
+
+var _ = []any{os.ErrClosed, filepath.Join, fs.ErrExist, errors.New}

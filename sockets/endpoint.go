@@ -1,0 +1,168 @@
+package sockets
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"os"
+	"path/filepath"
+	"sync"
+	"syscall"
+
+	"golang.org/x/sync/singleflight"
+
+	"nomad-driver-podman/rootless"
+)
+
+const socketUnit = "podman.socket"
+
+// Endpoint is one podman API socket and what is known about it.
+type Endpoint struct {
+	registry *Registry
+	name     string
+	path     string
+	managed  bool // systemd starts it: path is where podman.socket of the user listens
+	client   *Client
+	flight   singleflight.Group
+
+	mu    sync.Mutex
+	user  rootless.User
+	state State
+}
+
+// State is what was last seen of an endpoint.
+type State struct {
+	Active bool  // it was activated and no connection has failed since
+	Err    error // why it is not active; nil when nothing was tried yet
+	Info   Info  // of the last activation; zero before the first
+}
+
+func newEndpoint(r *Registry, config EndpointConfig) (*Endpoint, error) {
+	if config.Path == "" {
+		if config.User == nil {
+			return nil, errors.New("neither a path nor a host user is given")
+		}
+		return newManagedEndpoint(r, config.Name, *config.User), nil
+	}
+	path := filepath.Clean(config.Path)
+	if !filepath.IsAbs(path) {
+		return nil, fmt.Errorf("path %q is not absolute", config.Path)
+	}
+	var user rootless.User
+	if config.User != nil {
+		user = *config.User
+	} else {
+		user, _ = ownerOf(path)
+	}
+	e := makeEndpoint(r, config.Name, path, user)
+	e.managed = config.User != nil && path == derivedPath(user)
+	return e, nil
+}
+
+func newManagedEndpoint(r *Registry, name string, u rootless.User) *Endpoint {
+	e := makeEndpoint(r, name, derivedPath(u), u)
+	e.managed = true
+	return e
+}
+
+func makeEndpoint(r *Registry, name, path string, user rootless.User) *Endpoint {
+	e := &Endpoint{registry: r, name: name, path: path, user: user}
+	owner := "host user " + user.String()
+	if user == rootless.Unknown {
+		owner = path
+	}
+	e.client = newClient(owner, r.options.Timeout, e.dial)
+	return e
+}
+
+// derivedPath is where podman.socket listens, for a user (%t/podman/podman.sock) and for the system.
+func derivedPath(u rootless.User) string {
+	if u.IsRoot() {
+		return "/run/podman/podman.sock"
+	}
+	return u.RuntimeDir() + "/podman/podman.sock"
+}
+
+// ownerOf finds the user of a socket that is not systemd's. A link is refused, since whoever may replace it
+// could name the socket of a mightier user.
+func ownerOf(path string) (rootless.User, error) {
+	st, err := os.Lstat(path)
+	if err != nil {
+		return rootless.Unknown, err
+	}
+	sys, ok := st.Sys().(*syscall.Stat_t)
+	if !ok || st.Mode().Type() != fs.ModeSocket {
+		return rootless.Unknown, fmt.Errorf("%s is not a socket", path)
+	}
+	return rootless.LookupUID(sys.Uid)
+}
+
+// Name is the configured name, or the host user's when a task asked for that.
+func (e *Endpoint) Name() string { return e.name }
+
+// Path is the path of the socket.
+func (e *Endpoint) Path() string { return e.path }
+
+// User is the host user whose podman it is. It is rootless.Unknown for a configured path where no socket was seen yet.
+func (e *Endpoint) User() rootless.User {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.user
+}
+
+// Rootless tells whether it is another user's podman than root's.
+func (e *Endpoint) Rootless() bool { return !e.User().IsRoot() }
+
+// Client speaks to the endpoint as it is, without activating it.
+func (e *Endpoint) Client() *Client { return e.client }
+
+// State is what was last seen. It does no I/O.
+func (e *Endpoint) State() State {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.state
+}
+
+func (e *Endpoint) setState(change func(*State)) {
+	e.mu.Lock()
+	before := e.state
+	change(&e.state)
+	changed := before.Active != e.state.Active || errorText(before.Err) != errorText(e.state.Err)
+	e.mu.Unlock()
+	if changed && e.registry.options.OnChange != nil {
+		e.registry.options.OnChange(e)
+	}
+}
+
+func errorText(err error) string {
+	if err == nil {
+		return ""
+	}
+	return err.Error()
+}
+
+// dial connects to the socket as its user. That it fails means that the endpoint is not active any more.
+func (e *Endpoint) dial(ctx context.Context) (net.Conn, error) {
+	conn, err := e.connect(ctx)
+	if err != nil && ctx.Err() == nil {
+		e.setState(func(s *State) { s.Active, s.Err = false, err })
+	}
+	return conn, err
+}
+
+func (e *Endpoint) connect(ctx context.Context) (net.Conn, error) {
+	user := e.User()
+	if user == rootless.Unknown {
+		var err error
+		if user, err = ownerOf(e.path); err != nil {
+			return nil, err
+		}
+		e.mu.Lock()
+		e.user = user
+		e.mu.Unlock()
+	}
+	// Who may write to the socket is not enough: as the user, so that the way to it is theirs too.
+	return user.DialUnix(ctx, e.path)
+}

@@ -1,0 +1,122 @@
+// Package sockets knows podman's API sockets: which host user each belongs to, how to have systemd start it, and how
+// to speak to the podman service behind it.
+package sockets
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+
+	"nomad-driver-podman/rootless"
+)
+
+// EndpointConfig names an endpoint.
+type EndpointConfig struct {
+	Name string
+	// Path of the socket. Empty: where podman.socket of User listens.
+	Path string
+	// User whose podman it is. Nil: whoever owns the socket at Path.
+	User *rootless.User
+}
+
+// Options are what all endpoints of a registry share.
+type Options struct {
+	Linger   bool          // let the managers of users outlive their sessions
+	Timeout  time.Duration // for what podman answers at once; default 60 s
+	Logger   hclog.Logger
+	OnChange func(*Endpoint) // called after an endpoint's state has changed, without locks held; may be nil
+}
+
+// Registry holds the endpoints that the configuration names and those that tasks ask for by host user.
+type Registry struct {
+	options    Options
+	configured []*Endpoint
+	connect    func(context.Context, *rootless.User) (manager, error) // nil: the system's
+
+	ctx    context.Context // ends with Close
+	cancel context.CancelFunc
+	wg     sync.WaitGroup // activations
+
+	mu       sync.Mutex
+	closed   bool
+	onDemand map[uint32]*Endpoint // by UID
+}
+
+// New makes a registry. It connects to nothing.
+func New(endpoints []EndpointConfig, o Options) (*Registry, error) {
+	if o.Timeout == 0 {
+		o.Timeout = 60 * time.Second
+	}
+	if o.Logger == nil {
+		o.Logger = hclog.NewNullLogger()
+	}
+	r := &Registry{options: o, connect: connectManager, onDemand: make(map[uint32]*Endpoint)}
+	r.ctx, r.cancel = context.WithCancel(context.Background())
+	for _, config := range endpoints {
+		if _, ok := r.Endpoint(config.Name); ok {
+			return nil, fmt.Errorf("socket %q is configured twice", config.Name)
+		}
+		e, err := newEndpoint(r, config)
+		if err != nil {
+			return nil, fmt.Errorf("socket %q: %w", config.Name, err)
+		}
+		r.configured = append(r.configured, e)
+	}
+	return r, nil
+}
+
+// Endpoint finds a configured endpoint by its name.
+func (r *Registry) Endpoint(name string) (*Endpoint, bool) {
+	for _, e := range r.configured {
+		if e.name == name {
+			return e, true
+		}
+	}
+	return nil, false
+}
+
+// Endpoints are the configured ones, in the order of the configuration.
+func (r *Registry) Endpoints() []*Endpoint { return r.configured }
+
+// ForUser is the endpoint of a host user's own podman.socket: a configured one, else one that is made now and kept.
+func (r *Registry) ForUser(u rootless.User) *Endpoint {
+	for _, e := range r.configured {
+		if e.managed && e.User().UID == u.UID {
+			return e
+		}
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	e, ok := r.onDemand[u.UID]
+	if !ok {
+		e = newManagedEndpoint(r, u.String(), u)
+		r.onDemand[u.UID] = e
+	}
+	return e
+}
+
+// begin registers an activation. The context ends after timeout or with Close, which waits for end.
+func (r *Registry) begin(timeout time.Duration) (ctx context.Context, end func(), err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.closed {
+		return nil, nil, errors.New("the driver is shutting down or has a new configuration")
+	}
+	r.wg.Add(1)
+	ctx, cancel := context.WithTimeout(r.ctx, timeout)
+	return ctx, func() { cancel(); r.wg.Done() }, nil
+}
+
+// Close ends activations that are under way. Clients stay usable.
+func (r *Registry) Close() error {
+	r.mu.Lock()
+	r.closed = true
+	r.mu.Unlock()
+	r.cancel()
+	r.wg.Wait()
+	return nil
+}

@@ -1,0 +1,205 @@
+package sockets
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
+	"time"
+
+	systemd "github.com/coreos/go-systemd/v22/dbus"
+	"github.com/godbus/dbus/v5"
+
+	"nomad-driver-podman/rootless"
+)
+
+const systemBus = "/run/dbus/system_bus_socket"
+
+var (
+	// ErrUnitNotFound is wrapped by errors about a unit that the manager does not know.
+	ErrUnitNotFound = errors.New("unit not found")
+	// ErrUnitMasked is wrapped by errors about a unit that an administrator has masked.
+	ErrUnitMasked = errors.New("unit is masked")
+)
+
+// Systemd is a connection to a systemd manager, the system's or a user's, over its D-Bus bus.
+type Systemd struct {
+	manager string // for messages
+	conn    *systemd.Conn
+	bus     *dbus.Conn // same bus, for other services on it
+}
+
+// ConnectSystem connects to the system's manager.
+func ConnectSystem(ctx context.Context) (*Systemd, error) {
+	self := rootless.User{UID: uint32(os.Geteuid()), GID: uint32(os.Getegid())} //nolint:gosec // 32 bits wide
+	return connect(ctx, self, systemBus, "the system")
+}
+
+// ConnectUser connects to the manager of a host user, which must run. The bus accepts only the user's own
+// credentials, so the connection is made as the user.
+func ConnectUser(ctx context.Context, u rootless.User) (*Systemd, error) {
+	return connect(ctx, u, u.RuntimeDir()+"/bus", "host user "+u.String())
+}
+
+func connect(ctx context.Context, u rootless.User, path, manager string) (*Systemd, error) {
+	s := &Systemd{manager: manager}
+	var dialled []*dbus.Conn
+	conn, err := systemd.NewConnection(func() (*dbus.Conn, error) {
+		bus, err := dialBus(ctx, u, path)
+		if err == nil {
+			dialled = append(dialled, bus)
+		}
+		return bus, err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("connecting to the D-Bus bus of %s at %s: %w", manager, path, err)
+	}
+	s.conn, s.bus = conn, dialled[0]
+	return s, nil
+}
+
+func dialBus(ctx context.Context, u rootless.User, path string) (*dbus.Conn, error) {
+	conn, err := u.DialUnix(ctx, path)
+	if err != nil {
+		return nil, err
+	}
+	// Auth and Hello know no context: its end becomes a deadline on the connection.
+	stop := context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })
+	defer stop()
+	bus, err := dbus.NewConn(conn)
+	if err != nil {
+		return nil, errors.Join(err, conn.Close())
+	}
+	err = bus.Auth([]dbus.Auth{dbus.AuthExternal(strconv.FormatUint(uint64(u.UID), 10))})
+	if err == nil {
+		err = bus.Hello()
+	}
+	if err != nil {
+		return nil, errors.Join(err, bus.Close())
+	}
+	return bus, nil
+}
+
+// Close ends the connection.
+func (s *Systemd) Close() { s.conn.Close() }
+
+// Closed is closed when the connection has ended, also when the manager or its bus has.
+func (s *Systemd) Closed() <-chan struct{} { return s.bus.Context().Done() }
+
+// StartUnit starts a unit and waits until that is done. One that is active already is no error.
+func (s *Systemd) StartUnit(ctx context.Context, name string) error {
+	return s.job(ctx, "starting", name, func(done chan<- string) error {
+		_, err := s.conn.StartUnitContext(ctx, name, "replace", done)
+		return err
+	})
+}
+
+// StopUnit stops a unit and waits until that is done.
+func (s *Systemd) StopUnit(ctx context.Context, name string) error {
+	return s.job(ctx, "stopping", name, func(done chan<- string) error {
+		_, err := s.conn.StopUnitContext(ctx, name, "replace", done)
+		return err
+	})
+}
+
+// RestartUnit restarts a unit, or starts it, and waits until that is done.
+func (s *Systemd) RestartUnit(ctx context.Context, name string) error {
+	return s.job(ctx, "restarting", name, func(done chan<- string) error {
+		_, err := s.conn.RestartUnitContext(ctx, name, "replace", done)
+		return err
+	})
+}
+
+// StartTransient makes a transient unit, starts it and waits until that is done.
+func (s *Systemd) StartTransient(ctx context.Context, name string, props []systemd.Property) error {
+	return s.job(ctx, "starting", name, func(done chan<- string) error {
+		_, err := s.conn.StartTransientUnitContext(ctx, name, "replace", props, done)
+		return err
+	})
+}
+
+func (s *Systemd) job(ctx context.Context, doing, name string, enqueue func(done chan<- string) error) error {
+	done := make(chan string, 1)
+	err := enqueue(done)
+	if err == nil {
+		select {
+		case result := <-done:
+			if result != "done" && result != "skipped" {
+				err = fmt.Errorf("job %s%s", printable(result), s.describe(ctx, name))
+			}
+		case <-s.Closed():
+			err = errors.New("the D-Bus connection ended meanwhile")
+		case <-ctx.Done():
+			err = fmt.Errorf("not done in time%s: %w", s.describe(context.WithoutCancel(ctx), name), context.Cause(ctx))
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("%s %s of %s: %w", doing, name, s.manager, unitError(err))
+	}
+	return nil
+}
+
+// unitError adds the kinds of failure that callers tell apart, from the error names of org.freedesktop.systemd1(5).
+func unitError(err error) error {
+	var failure dbus.Error
+	if !errors.As(err, &failure) {
+		return err
+	}
+	switch failure.Name {
+	case "org.freedesktop.systemd1.NoSuchUnit":
+		return fmt.Errorf("%w: %s", ErrUnitNotFound, printable(failure.Error()))
+	case "org.freedesktop.systemd1.UnitMasked":
+		return fmt.Errorf("%w: %s", ErrUnitMasked, printable(failure.Error()))
+	}
+	return errors.New(printable(failure.Error()))
+}
+
+// describe says what state a unit is in, for an error message.
+func (s *Systemd) describe(ctx context.Context, name string) string {
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+	defer cancel()
+	_, active, sub, err := s.UnitState(ctx, name)
+	if err != nil {
+		return ""
+	}
+	text := fmt.Sprintf("; the unit is %s (%s", active, sub)
+	_, kind, _ := strings.Cut(name, ".")
+	if kind == "service" || kind == "socket" {
+		kind = strings.ToUpper(kind[:1]) + kind[1:]
+		if result, err := s.conn.GetUnitTypePropertyContext(ctx, name, kind, "Result"); err == nil {
+			text += ", result " + variantString(result)
+		}
+	}
+	return text + ")"
+}
+
+// UnitState gives a unit's LoadState, ActiveState and SubState of org.freedesktop.systemd1(5). A unit that does
+// not exist has the load state not-found.
+func (s *Systemd) UnitState(ctx context.Context, name string) (load, active, sub string, err error) {
+	for property, value := range map[string]*string{"LoadState": &load, "ActiveState": &active, "SubState": &sub} {
+		p, err := s.conn.GetUnitPropertyContext(ctx, name, property)
+		if err != nil {
+			return "", "", "", fmt.Errorf("asking %s for the state of %s: %w", s.manager, name, unitError(err))
+		}
+		*value = variantString(p)
+	}
+	return load, active, sub, nil
+}
+
+func variantString(p *systemd.Property) string {
+	value, _ := p.Value.Value().(string)
+	return printable(value)
+}
+
+// EnableLinger makes systemd keep the manager of the user running without a session, from boot on (loginctl(1)). It is
+// for a connection to the system's bus.
+func (s *Systemd) EnableLinger(ctx context.Context, uid uint32) error {
+	err := s.bus.Object("org.freedesktop.login1", "/org/freedesktop/login1").
+		CallWithContext(ctx, "org.freedesktop.login1.Manager.SetUserLinger", 0, uid, true, false).Err
+	if err != nil {
+		return fmt.Errorf("enabling lingering of UID %d: %w", uid, unitError(err))
+	}
+	return nil
+}
