@@ -27,7 +27,7 @@ type Reader struct {
 	sources [len(sources)]*os.File // nil: not measured here
 	events  *os.File               // memory.events, nil without the memory controller
 	closed  bool
-	buf     [16 << 10]byte         // memory.stat, the longest, takes about 2 KiB
+	buf     [16 << 10]byte // memory.stat, the longest, takes about 2 KiB
 }
 
 // Open returns a reader of a cgroup, whose path must be absolute and clean and may otherwise

@@ -21,8 +21,8 @@ type Loop struct {
 	ended chan struct{} // closed when the goroutine has returned
 
 	mu      sync.Mutex
-	last    uint64
-	watched map[uint64]*Watched // by key, until the process ends or the watch is closed
+	last    int32              // key of the last watch
+	watched map[int32]*Watched // by key, until the process ends or the watch is closed
 }
 
 // New starts a loop.
@@ -40,7 +40,7 @@ func New() (*Loop, error) {
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("epoll descriptor: %w", err), epoll.Close())
 	}
-	l := &Loop{epoll: epoll, conn: conn, ended: make(chan struct{}), watched: make(map[uint64]*Watched)}
+	l := &Loop{epoll: epoll, conn: conn, ended: make(chan struct{}), watched: make(map[int32]*Watched)}
 	go l.run()
 	return l, nil
 }
@@ -82,10 +82,10 @@ func (l *Loop) add(w *Watched) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.last++
-	// The key and not the descriptor identifies a watch: an event that was fetched before
-	// its watch was closed must not be taken for that of the next owner of the number.
-	event := unix.EpollEvent{Events: unix.EPOLLIN | unix.EPOLLONESHOT}
-	setKey(&event, l.last)
+	// The data that epoll returns with an event is a key of our own and not the descriptor:
+	// an event that was fetched before its watch was closed must not be taken for one of the
+	// next owner of that number.
+	event := unix.EpollEvent{Events: unix.EPOLLIN | unix.EPOLLONESHOT, Fd: l.last}
 	var ctlErr error
 	err = w.process.WithHandle(func(pidfd uintptr) {
 		err := l.conn.Control(func(epoll uintptr) {
@@ -125,10 +125,9 @@ func (l *Loop) run() {
 			return
 		}
 		l.mu.Lock()
-		for i := range events[:n] {
-			k := key(&events[i])
-			if w, ok := l.watched[k]; ok {
-				delete(l.watched, k)
+		for _, event := range events[:n] {
+			if w, ok := l.watched[event.Fd]; ok {
+				delete(l.watched, w.key)
 				close(w.done)
 			}
 		}
@@ -136,17 +135,12 @@ func (l *Loop) run() {
 	}
 }
 
-// setKey and key use the 64 bits of epoll_event's data, which x/sys declares as Fd and Pad.
-func setKey(e *unix.EpollEvent, k uint64) { e.Fd, e.Pad = int32(uint32(k)), int32(k>>32) }
-
-func key(e *unix.EpollEvent) uint64 { return uint64(uint32(e.Fd)) | uint64(uint32(e.Pad))<<32 }
-
 // Watched is one process in a loop. Its pidfd is open until Close, so that a signal can never
 // reach another process.
 type Watched struct {
 	loop    *Loop
 	id      Process
-	key     uint64
+	key     int32
 	process *os.Process
 	done    chan struct{}
 	release func() error

@@ -28,13 +28,17 @@ func newLoop(t *testing.T) *Loop {
 	return l
 }
 
-// sleepers starts n processes whose parent is a shell, not the test, and returns them and a
+// idlers starts n processes whose parent is a shell, not the test, and returns them and a
 // function that kills all of them with one system call.
-func sleepers(t *testing.T, n int) ([]Process, func()) {
+func idlers(t *testing.T, n int) ([]Process, func()) {
 	t.Helper()
-	script := `n=$1; while [ "$n" -gt 0 ]; do sleep 600 & echo $!; n=$((n-1)); done; echo; wait`
+	// Each waits for a line that never comes: a subshell starts sooner than a program.
+	script := `n=$1; while [ "$n" -gt 0 ]; do read -r _ <&3 & echo $!; n=$((n-1)); done; echo; wait`
 	shell := exec.Command("sh", "-c", script, "sh", strconv.Itoa(n))
 	shell.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	silent, silence, err := os.Pipe()
+	must.NoError(t, err)
+	shell.ExtraFiles = []*os.File{silent}
 	out, err := shell.StdoutPipe()
 	must.NoError(t, err)
 	must.NoError(t, shell.Start())
@@ -42,6 +46,8 @@ func sleepers(t *testing.T, n int) ([]Process, func()) {
 	t.Cleanup(func() {
 		killAll()
 		_ = shell.Wait()
+		_ = silent.Close()
+		_ = silence.Close()
 	})
 
 	var processes []Process
@@ -86,8 +92,8 @@ func awaitDone(t *testing.T, w *Watched, deadline <-chan time.Time) {
 func TestLoop_ThousandEndAtOnce(t *testing.T) {
 	const n = 1000
 	l := newLoop(t)
-	processes, killAll := sleepers(t, n)
-	survivors, _ := sleepers(t, 1)
+	processes, killAll := idlers(t, n)
+	survivors, _ := idlers(t, 1)
 	survivor := watch(t, l, survivors[0])
 
 	goroutines := runtime.NumGoroutine()
@@ -191,7 +197,7 @@ func TestWatched_Signal(t *testing.T) {
 
 func TestWatched_CloseForgets(t *testing.T) {
 	l := newLoop(t)
-	processes, killAll := sleepers(t, 2)
+	processes, killAll := idlers(t, 2)
 	closed, kept := watch(t, l, processes[0]), watch(t, l, processes[1])
 	must.NoError(t, closed.Close())
 	must.NoError(t, closed.Close())
@@ -205,7 +211,7 @@ func TestWatched_CloseForgets(t *testing.T) {
 
 func TestLoop_CloseWithPendingWatches(t *testing.T) {
 	l := newLoop(t)
-	processes, _ := sleepers(t, 2)
+	processes, _ := idlers(t, 2)
 	w := watch(t, l, processes[0])
 	must.NoError(t, l.Close())
 	must.False(t, isDone(w))
