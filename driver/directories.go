@@ -1,0 +1,176 @@
+package driver
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/hashicorp/nomad/plugins/drivers"
+
+	"nomad-driver-podman/driver/config"
+	"nomad-driver-podman/rootless"
+	"nomad-driver-podman/sockets"
+)
+
+// directories are the bind mounts of a task, with sources as its podman sees them. Until close they may be staged.
+type directories struct {
+	mounts   []config.Mount
+	warnings []string
+	stage    *rootless.Stage
+}
+
+// close ends the staging. It may be called again.
+func (d *directories) close() error {
+	if d == nil || d.stage == nil {
+		return nil
+	}
+	return d.stage.Close()
+}
+
+// stageDirectories collects what the task sees of the host: its own three directories, Nomad's volumes, and the
+// job's. What only root can reach is staged for the host user while the container starts.
+func stageDirectories(cfg *drivers.TaskConfig, conf *config.Task, node *node, endpoint *sockets.Endpoint) (_ *directories, err error) {
+	dirs := &directories{}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, dirs.close())
+		}
+	}()
+	if node.self.IsRoot() {
+		if dirs.stage, err = rootless.NewStage(endpoint.User(), stageID(cfg)); err != nil {
+			return nil, err
+		}
+	}
+	taskDir := cfg.TaskDir()
+	own := []struct {
+		name, source, destination string
+		secrets                   bool
+	}{
+		{"alloc", taskDir.SharedAllocDir, cfg.Env["NOMAD_ALLOC_DIR"], false},
+		{"local", taskDir.LocalDir, cfg.Env["NOMAD_TASK_DIR"], false},
+		{"secrets", taskDir.SecretsDir, cfg.Env["NOMAD_SECRETS_DIR"], true},
+	}
+	for _, dir := range own {
+		source, err := os.Open(dir.source)
+		if err != nil {
+			return nil, err
+		}
+		err = dirs.addOwn(dir.name, source, dir.destination, dir.secrets && endpoint.Rootless())
+		if err := errors.Join(err, source.Close()); err != nil {
+			return nil, err
+		}
+	}
+	// Nomad's own log files and FIFOs lie in the shared directory; no task may write there.
+	if err := dirs.addLogsReadOnly(taskDir.LogDir, cfg.Env["NOMAD_ALLOC_DIR"]); err != nil {
+		return nil, err
+	}
+	for i, mount := range cfg.Mounts {
+		if err := dirs.addNomadMount(fmt.Sprintf("mount-%d", i), mount); err != nil {
+			return nil, err
+		}
+	}
+	for i, bind := range conf.Binds {
+		if err := dirs.addVolume(fmt.Sprintf("volume-%d", i), bind, cfg, node); err != nil {
+			return nil, err
+		}
+	}
+	return dirs, nil
+}
+
+// addOwn adds one of the task's own directories. Secrets of a rootless task are shown with root's files as the host
+// user's, and read-only, because what the container's root could write there would be root's on the host.
+func (d *directories) addOwn(name string, source *os.File, destination string, secrets bool) error {
+	if d.stage == nil || !secrets {
+		return d.add(rootless.StageMount{Name: name, Source: source}, config.Mount{Destination: destination})
+	}
+	err := d.add(rootless.StageMount{Name: name, Source: source, IDMapRoot: true}, config.Mount{Destination: destination, Options: []string{"ro", "nosuid", "nodev"}})
+	if errors.Is(err, rootless.ErrIDMapUnsupported) {
+		d.warnings = append(d.warnings, "This kernel cannot show root's files in secrets to a rootless task (it needs Linux 6.3); files there must be readable to all")
+		return d.add(rootless.StageMount{Name: name, Source: source}, config.Mount{Destination: destination})
+	}
+	return err
+}
+
+func (d *directories) addLogsReadOnly(logDir, allocDir string) error {
+	source, err := os.Open(logDir)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	err = d.add(rootless.StageMount{Name: "logs", Source: source, ReadOnly: true}, config.Mount{Destination: filepath.Join(allocDir, "logs"), Options: []string{"ro"}})
+	return errors.Join(err, source.Close())
+}
+
+// addNomadMount adds a host volume or another mount that Nomad asks for.
+func (d *directories) addNomadMount(name string, mount *drivers.MountConfig) error {
+	source, err := os.Open(mount.HostPath)
+	if err != nil {
+		return fmt.Errorf("mount for %s: %w", mount.TaskPath, err)
+	}
+	options := []string{propagation(mount.PropagationMode)}
+	if mount.Readonly {
+		options = append(options, "ro")
+	}
+	err = d.add(rootless.StageMount{Name: name, Source: source, ReadOnly: mount.Readonly}, config.Mount{Destination: mount.TaskPath, Options: options})
+	return errors.Join(err, source.Close())
+}
+
+// propagation translates Nomad's words into those of mount(8).
+func propagation(mode string) string {
+	switch mode {
+	case "host-to-task":
+		return "rslave"
+	case "bidirectional":
+		return "rshared"
+	}
+	return "rprivate"
+}
+
+// addVolume adds an entry of the job's volumes. A relative source is looked up inside the allocation's directory,
+// which no symlink leads out of. An absolute one is the host user's to reach: root's reach is not lent to it.
+func (d *directories) addVolume(name string, bind config.Mount, cfg *drivers.TaskConfig, node *node) error {
+	if filepath.IsAbs(bind.Source) {
+		if !node.config.Volumes.Enabled {
+			return fmt.Errorf("config option %q: %s: paths outside the task's directory are not allowed on this node (plugin option volumes.enabled)", "volumes", bind.Source)
+		}
+		d.mounts = append(d.mounts, bind)
+		return nil
+	}
+	source, err := rootless.OpenBeneath(cfg.AllocDir, filepath.Join(cfg.Name, bind.Source))
+	if err != nil {
+		return fmt.Errorf("config option %q: %s: %w", "volumes", bind.Source, err)
+	}
+	return errors.Join(d.add(rootless.StageMount{Name: name, Source: source}, bind), source.Close())
+}
+
+// add makes one mount of an open file or directory, staged when there is a stage. Without one the agent is not root,
+// and its own user, who is the host user, reaches the path itself.
+func (d *directories) add(source rootless.StageMount, mount config.Mount) error {
+	mount.Source = source.Source.Name()
+	if d.stage != nil {
+		path, err := d.stage.Add(source)
+		if err != nil {
+			return err
+		}
+		mount.Source = path
+	}
+	d.mounts = append(d.mounts, mount)
+	return nil
+}
+
+// stageID names the task's stage: one component of a path, whatever the task is called.
+func stageID(cfg *drivers.TaskConfig) string {
+	sum := sha256.Sum256([]byte(cfg.ID))
+	return hex.EncodeToString(sum[:16])
+}
+
+// isBelow tells whether a clean path is strictly below another.
+func isBelow(path, parent string) bool {
+	return strings.HasPrefix(path, strings.TrimSuffix(parent, "/")+"/")
+}

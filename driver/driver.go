@@ -1,0 +1,126 @@
+// Package driver is the Nomad task driver: it implements Nomad's driver interface over podman endpoints.
+package driver
+
+import (
+	"context"
+	"fmt"
+	"sync"
+
+	"github.com/hashicorp/go-hclog"
+	"github.com/hashicorp/nomad/drivers/shared/eventer"
+	"github.com/hashicorp/nomad/plugins/base"
+	"github.com/hashicorp/nomad/plugins/drivers"
+	"github.com/hashicorp/nomad/plugins/shared/hclspec"
+
+	"nomad-driver-podman/driver/config"
+	"nomad-driver-podman/driver/images"
+	"nomad-driver-podman/exits"
+)
+
+// Name is the driver's name in jobs.
+const Name = "podman"
+
+// Driver implements drivers.DriverPlugin.
+type Driver struct {
+	drivers.DriverExecTaskNotSupported
+
+	ctx     context.Context
+	logger  hclog.Logger
+	version string
+	events  *eventer.Eventer
+	exits   *exits.Loop
+	images  images.Puller
+	tasks   store
+
+	mu   sync.RWMutex
+	node *node
+	// changed wakes the fingerprint when an endpoint's state has changed.
+	changed chan struct{}
+}
+
+var _ drivers.DriverPlugin = (*Driver)(nil)
+
+// New makes a driver that lives as long as ctx.
+func New(ctx context.Context, logger hclog.Logger, version string) (*Driver, error) {
+	loop, err := exits.New()
+	if err != nil {
+		return nil, fmt.Errorf("watching for the end of processes: %w", err)
+	}
+	logger = logger.Named(Name)
+	driver := &Driver{
+		ctx:     ctx,
+		logger:  logger,
+		version: version,
+		events:  eventer.NewEventer(ctx, logger),
+		exits:   loop,
+		changed: make(chan struct{}, 1),
+	}
+	context.AfterFunc(ctx, driver.close)
+	return driver, nil
+}
+
+func (d *Driver) close() {
+	if err := d.exits.Close(); err != nil {
+		d.logger.Warn("closing the exit loop", "error", err)
+	}
+	if node := d.current(); node != nil {
+		node.close(d.logger)
+	}
+}
+
+// PluginInfo says what this plugin is.
+func (d *Driver) PluginInfo() (*base.PluginInfoResponse, error) {
+	return &base.PluginInfoResponse{
+		Type:              base.PluginTypeDriver,
+		PluginApiVersions: []string{drivers.ApiVersion010},
+		PluginVersion:     d.version,
+		Name:              Name,
+	}, nil
+}
+
+// ConfigSchema is the schema of the plugin's config block.
+func (d *Driver) ConfigSchema() (*hclspec.Spec, error) { return config.PluginSchema(), nil }
+
+// TaskConfigSchema is the schema of a task's config block.
+func (d *Driver) TaskConfigSchema() (*hclspec.Spec, error) { return config.TaskSchema(), nil }
+
+// Capabilities says what Nomad may ask of this driver.
+func (d *Driver) Capabilities() (*drivers.Capabilities, error) {
+	return &drivers.Capabilities{
+		SendSignals:       true,
+		FSIsolation:       drivers.FSIsolationImage,
+		NetIsolationModes: []drivers.NetIsolationMode{drivers.NetIsolationModeHost, drivers.NetIsolationModeGroup, drivers.NetIsolationModeTask},
+		MountConfigs:      drivers.MountConfigSupportAll,
+	}, nil
+}
+
+// SetConfig takes the agent's configuration. Nomad calls it once, before anything else.
+func (d *Driver) SetConfig(cfg *base.Config) error {
+	plugin, err := config.DecodePlugin(cfg.PluginConfig)
+	if err != nil {
+		return err
+	}
+	node, err := newNode(plugin, d.logger, d.wakeFingerprint)
+	if err != nil {
+		return err
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.node != nil {
+		d.node.close(d.logger)
+	}
+	d.node = node
+	return nil
+}
+
+// current is the configuration in force, nil before SetConfig.
+func (d *Driver) current() *node {
+	d.mu.RLock()
+	defer d.mu.RUnlock()
+	return d.node
+}
+
+// TaskEvents streams events of tasks to Nomad.
+func (d *Driver) TaskEvents(ctx context.Context) (<-chan *drivers.TaskEvent, error) {
+	return d.events.TaskEvents(ctx)
+}

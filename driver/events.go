@@ -1,0 +1,22 @@
+package driver
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/hashicorp/nomad/plugins/drivers"
+)
+
+// say shows a sentence in the task's events.
+func (d *Driver) say(task *drivers.TaskConfig, format string, args ...any) {
+	event := &drivers.TaskEvent{
+		TaskID:    task.ID,
+		TaskName:  task.Name,
+		AllocID:   task.AllocID,
+		Timestamp: time.Now(),
+		Message:   fmt.Sprintf(format, args...),
+	}
+	if err := d.events.EmitEvent(event); err != nil {
+		d.logger.Warn("a task event was lost", "task", task.ID, "event", event.Message, "error", err)
+	}
+}

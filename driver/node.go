@@ -1,0 +1,180 @@
+package driver
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/coreos/go-systemd/v22/dbus"
+	"github.com/hashicorp/go-hclog"
+
+	"nomad-driver-podman/driver/config"
+	"nomad-driver-podman/logs"
+	"nomad-driver-podman/rootless"
+	"nomad-driver-podman/sockets"
+)
+
+// node is what the agent's configuration makes of this host: its endpoints and the log process. It never changes;
+// another configuration makes another one.
+type node struct {
+	config   *config.Plugin
+	registry *sockets.Registry
+	logs     *logs.Client
+	self     rootless.User
+	// broken are the socket blocks that cannot become an endpoint, such as those of an unknown user. They fail the
+	// tasks that name them and show in the fingerprint, and leave the rest of the node alone.
+	broken map[string]error
+}
+
+func newNode(plugin *config.Plugin, logger hclog.Logger, changed func()) (*node, error) {
+	self, err := rootless.Self()
+	if err != nil {
+		return nil, err
+	}
+	node := &node{config: plugin, self: self, broken: map[string]error{}}
+	endpoints := node.endpoints(logger)
+	node.registry, err = sockets.New(endpoints, sockets.Options{
+		Linger:   plugin.Rootless.Linger,
+		Timeout:  plugin.ClientTimeout,
+		Logger:   logger,
+		OnChange: func(*sockets.Endpoint) { changed() },
+	})
+	if err != nil {
+		return nil, err
+	}
+	if err := os.MkdirAll(plugin.StateDir, 0o700); err != nil {
+		return nil, fmt.Errorf("plugin option %q: %w", "state_dir", err)
+	}
+	node.logs = logs.NewClient(node.logSocket())
+	return node, nil
+}
+
+func (n *node) close(logger hclog.Logger) {
+	if err := n.registry.Close(); err != nil {
+		logger.Warn("closing endpoints", "error", err)
+	}
+}
+
+// endpoints are the configured ones. Without any the agent's own user has one: the rootful podman when that is root.
+func (n *node) endpoints(logger hclog.Logger) []sockets.EndpointConfig {
+	if len(n.config.Sockets) == 0 {
+		endpoint := sockets.EndpointConfig{Name: config.DefaultSocket, Path: n.config.SocketPath}
+		if endpoint.Path == "" {
+			endpoint.User = &n.self
+		}
+		return []sockets.EndpointConfig{endpoint}
+	}
+	var endpoints []sockets.EndpointConfig
+	for _, socket := range n.config.Sockets {
+		endpoint := sockets.EndpointConfig{Name: socket.Name, Path: socket.SocketPath}
+		if socket.HostUser != "" {
+			user, err := rootless.Lookup(socket.HostUser)
+			if err != nil {
+				n.broken[socket.Name] = fmt.Errorf("socket %q: %w", socket.Name, err)
+				logger.Error("a socket block cannot be used", "socket", socket.Name, "error", err)
+				continue
+			}
+			endpoint.User = &user
+		}
+		endpoints = append(endpoints, endpoint)
+	}
+	return endpoints
+}
+
+// route finds the endpoint of a task: the one it names, that of the host user it names, or the default one. It never
+// falls back from one to another.
+func (n *node) route(task *config.Task) (*sockets.Endpoint, error) {
+	switch {
+	case task.Socket != "":
+		return n.named("socket", task.Socket)
+	case task.HostUser != "":
+		user, err := rootless.Lookup(task.HostUser)
+		if err != nil {
+			return nil, fmt.Errorf("config option %q: %w", "host_user", err)
+		}
+		if err := n.config.Rootless.AllowsUser(user.Name, user.UID); err != nil {
+			return nil, fmt.Errorf("config option %q: %q is not allowed: %w", "host_user", task.HostUser, err)
+		}
+		return n.registry.ForUser(user), nil
+	}
+	return n.named("", n.defaultName())
+}
+
+// defaultName is the name of the endpoint for tasks that name none.
+func (n *node) defaultName() string {
+	for _, socket := range n.config.Sockets {
+		if socket.Name == config.DefaultSocket {
+			return socket.Name
+		}
+	}
+	if len(n.config.Sockets) > 0 {
+		return n.config.Sockets[0].Name
+	}
+	return config.DefaultSocket
+}
+
+func (n *node) named(option, name string) (*sockets.Endpoint, error) {
+	if err, found := n.broken[name]; found {
+		return nil, err
+	}
+	if endpoint, found := n.registry.Endpoint(name); found {
+		return endpoint, nil
+	}
+	var known []string
+	for _, endpoint := range n.registry.Endpoints() {
+		known = append(known, endpoint.Name())
+	}
+	return nil, fmt.Errorf("config option %q: no socket block is called %q; this node has %q", option, name, known)
+}
+
+// ensureLogs makes sure that the log process runs, with this plugin's binary.
+func (n *node) ensureLogs(ctx context.Context) error {
+	_, err := logs.Ensure(ctx, serviceManager{n.self}, n.logSocket(), filepath.Join(n.config.StateDir, "logs"))
+	return err
+}
+
+// serviceManager is the systemd that supervises the log process: the system's for root, else the agent's own user's.
+// It connects for each of the few calls that a node ever makes.
+type serviceManager struct{ self rootless.User }
+
+func (m serviceManager) StartTransient(ctx context.Context, name string, props []dbus.Property) error {
+	return m.call(ctx, func(systemd *sockets.Systemd) error { return systemd.StartTransient(ctx, name, props) })
+}
+
+func (m serviceManager) RestartUnit(ctx context.Context, name string) error {
+	return m.call(ctx, func(systemd *sockets.Systemd) error { return systemd.RestartUnit(ctx, name) })
+}
+
+func (m serviceManager) call(ctx context.Context, do func(*sockets.Systemd) error) error {
+	connect := sockets.ConnectSystem
+	if !m.self.IsRoot() {
+		connect = func(ctx context.Context) (*sockets.Systemd, error) { return sockets.ConnectUser(ctx, m.self) }
+	}
+	systemd, err := connect(ctx)
+	if err != nil {
+		return err
+	}
+	defer systemd.Close()
+	return do(systemd)
+}
+
+// logSocket is the log process' control socket.
+func (n *node) logSocket() string {
+	if n.self.IsRoot() {
+		return "/run/nomad-podman/logs/control.sock"
+	}
+	return filepath.Join(n.self.RuntimeDir(), "nomad-podman", "logs", "control.sock")
+}
+
+// errNotConfigured is the answer to calls before SetConfig.
+var errNotConfigured = errors.New("the driver has no configuration yet")
+
+// Deadlines of what the driver waits for. They are generous: they end what hangs, not what is slow.
+const (
+	startTimeout   = 5 * time.Minute
+	collectTimeout = 2 * time.Minute
+	removeTimeout  = 2 * time.Minute
+)

@@ -1,0 +1,175 @@
+package driver
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/hashicorp/nomad/plugins/drivers"
+	"golang.org/x/sys/unix"
+)
+
+// defaultStopSignal is what ends a container when neither the job nor the image names a signal.
+const defaultStopSignal = "SIGTERM"
+
+// WaitTask reports a task's exit, once it is known.
+func (d *Driver) WaitTask(ctx context.Context, id string) (<-chan *drivers.ExitResult, error) {
+	task, found := d.tasks.get(id)
+	if !found {
+		return nil, drivers.ErrTaskNotFound
+	}
+	results := make(chan *drivers.ExitResult, 1)
+	go func() {
+		defer close(results)
+		select {
+		case <-task.ended():
+			results <- d.settle(task)
+		case <-ctx.Done():
+		case <-d.ctx.Done():
+		}
+	}()
+	return results, nil
+}
+
+// StopTask sends the job's kill signal, and SIGKILL to what still runs after the timeout.
+func (d *Driver) StopTask(id string, timeout time.Duration, signal string) error {
+	task, found := d.tasks.get(id)
+	if !found {
+		return drivers.ErrTaskNotFound
+	}
+	return d.stop(task, timeout, signal)
+}
+
+func (d *Driver) stop(t *task, timeout time.Duration, signal string) error {
+	switch {
+	case signal != "":
+	case t.state.StopSignal != "":
+		signal = t.state.StopSignal
+	default:
+		signal = defaultStopSignal
+	}
+	// A container that cannot be signalled is killed at once: the signal was a courtesy.
+	if err := d.signal(t, signal); err != nil {
+		d.logger.Warn("a task cannot be asked to stop and is killed", "task", t.cfg.ID, "signal", signal, "error", err)
+		timeout = 0
+	}
+	if t.endsWithin(d.ctx, timeout) {
+		return nil
+	}
+	if err := d.signal(t, "SIGKILL"); err != nil {
+		return fmt.Errorf("task %s: %w", t.cfg.Name, err)
+	}
+	if !t.endsWithin(d.ctx, removeTimeout) {
+		return fmt.Errorf("task %s: its container still runs %s after SIGKILL", t.cfg.Name, removeTimeout)
+	}
+	return nil
+}
+
+// endsWithin waits for the end of the task's process.
+func (t *task) endsWithin(ctx context.Context, timeout time.Duration) bool {
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	select {
+	case <-t.ended():
+		return true
+	case <-ctx.Done():
+		// Both may have come; the end counts.
+		select {
+		case <-t.ended():
+			return true
+		default:
+			return false
+		}
+	}
+}
+
+// signal sends a signal through podman, and where that does not answer, to the process itself.
+func (d *Driver) signal(t *task, name string) error {
+	name, number, err := parseSignal(name)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(d.ctx, d.current().config.ClientTimeout)
+	defer cancel()
+	err = t.client.Kill(ctx, t.state.ContainerID, name)
+	select {
+	case <-t.ended():
+		return nil // there is nothing left to signal
+	default:
+	}
+	if err != nil && t.process != nil && t.process.Signal(number) == nil {
+		d.logger.Warn("podman did not pass a signal on; it was sent to the process", "task", t.cfg.ID, "signal", name, "error", err)
+		return nil
+	}
+	return err
+}
+
+// parseSignal takes "SIGINT" and "int" as jobs write them, and "2" as images do.
+func parseSignal(text string) (string, unix.Signal, error) {
+	if number, err := strconv.Atoi(text); err == nil {
+		text = unix.SignalName(unix.Signal(number))
+	}
+	name := "SIG" + strings.TrimPrefix(strings.ToUpper(text), "SIG")
+	number := unix.SignalNum(name)
+	if number == 0 {
+		return "", 0, fmt.Errorf("%q is not a signal; use a name such as SIGTERM", text)
+	}
+	return name, number, nil
+}
+
+// SignalTask sends a signal to a task.
+func (d *Driver) SignalTask(id string, signal string) error {
+	task, found := d.tasks.get(id)
+	if !found {
+		return drivers.ErrTaskNotFound
+	}
+	return d.signal(task, signal)
+}
+
+// DestroyTask removes a task's container and forgets the task. A running one is stopped only with force.
+func (d *Driver) DestroyTask(id string, force bool) error {
+	task, found := d.tasks.get(id)
+	if !found {
+		return drivers.ErrTaskNotFound
+	}
+	if !task.endsWithin(d.ctx, 0) {
+		if !force {
+			return fmt.Errorf("task %s is running; stop it first, or destroy it by force", task.cfg.Name)
+		}
+		if err := d.stop(task, 0, "SIGKILL"); err != nil {
+			return err
+		}
+	}
+	d.settle(task)
+	ctx, cancel := context.WithTimeout(d.ctx, removeTimeout)
+	defer cancel()
+	if err := task.client.Remove(ctx, task.state.ContainerID, true); err != nil {
+		return fmt.Errorf("task %s: removing its container: %w", task.cfg.Name, err)
+	}
+	d.tasks.remove(id)
+	return task.release()
+}
+
+// InspectTask says how a task is.
+func (d *Driver) InspectTask(id string) (*drivers.TaskStatus, error) {
+	task, found := d.tasks.get(id)
+	if !found {
+		return nil, drivers.ErrTaskNotFound
+	}
+	status := &drivers.TaskStatus{
+		ID:               id,
+		Name:             task.cfg.Name,
+		State:            drivers.TaskStateRunning,
+		StartedAt:        task.state.StartedAt,
+		NetworkOverride:  task.state.Network,
+		DriverAttributes: map[string]string{"container_id": task.state.ContainerID},
+	}
+	if exit, endedAt := task.result(); exit != nil {
+		status.State = drivers.TaskStateExited
+		status.ExitResult = exit
+		status.CompletedAt = endedAt
+	}
+	return status, nil
+}

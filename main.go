@@ -1,0 +1,65 @@
+// Nomad-driver-podman is a Nomad task driver plugin that runs tasks as Podman containers, rootless first.
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/signal"
+
+	"github.com/hashicorp/go-hclog"
+	"github.com/hashicorp/nomad/plugins"
+	"golang.org/x/sys/unix"
+
+	"nomad-driver-podman/driver"
+	"nomad-driver-podman/logs"
+)
+
+// version is set when a release is built.
+var version = "0.0.0-dev"
+
+const usage = `usage: nomad-driver-podman            serve as a plugin; Nomad starts it so
+       nomad-driver-podman logs …    carry containers' logs to Nomad; the plugin starts it so
+       nomad-driver-podman version   print the version
+`
+
+// exitUsage is the exit status for a wrong command line (sysexits(3), EX_USAGE).
+const exitUsage = 64
+
+func main() { os.Exit(run(os.Args[1:])) }
+
+func run(args []string) int {
+	if len(args) == 0 {
+		plugins.ServeCtx(servePlugin)
+		return 0
+	}
+	switch args[0] {
+	case logs.Subcommand:
+		ctx, stop := signal.NotifyContext(context.Background(), unix.SIGTERM, unix.SIGINT)
+		defer stop()
+		if err := logs.Main(ctx, args[1:], hclog.New(&hclog.LoggerOptions{Name: logs.Subcommand})); err != nil {
+			fmt.Fprintln(os.Stderr, "nomad-driver-podman:", err)
+			return 1
+		}
+		return 0
+	case "version", "-version", "--version":
+		fmt.Println("nomad-driver-podman", version)
+		return 0
+	case "help", "-h", "-help", "--help":
+		fmt.Print(usage)
+		return 0
+	}
+	fmt.Fprintf(os.Stderr, "nomad-driver-podman: unknown subcommand %q\n%s", args[0], usage)
+	return exitUsage
+}
+
+// servePlugin makes what Nomad's plugin library serves. The library takes no error: a driver that cannot be made
+// ends the process, and Nomad shows what it said.
+func servePlugin(ctx context.Context, logger hclog.Logger) any {
+	podman, err := driver.New(ctx, logger, version)
+	if err != nil {
+		logger.Error("cannot start the driver", "error", err)
+		os.Exit(1)
+	}
+	return podman
+}
