@@ -5,8 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
-	"path/filepath"
 	"time"
 
 	"nomad-driver-podman/rootless"
@@ -22,6 +20,7 @@ type manager interface {
 	Close()
 }
 
+// connectManager connects to the manager of a user, or to the system's when u is nil.
 func connectManager(ctx context.Context, u *rootless.User) (manager, error) {
 	if u == nil {
 		return ConnectSystem(ctx)
@@ -80,7 +79,7 @@ func (e *Endpoint) start(ctx context.Context) (Info, error) {
 func (e *Endpoint) startSocket(ctx context.Context) error {
 	user := e.User()
 	if user.IsRoot() {
-		return e.startUnit(ctx, nil, socketUnit)
+		return e.startUnit(ctx, nil)
 	}
 	if err := user.CheckSubordinateIDs(); err != nil {
 		return err
@@ -88,11 +87,20 @@ func (e *Endpoint) startSocket(ctx context.Context) error {
 	if err := e.startManager(ctx, user); err != nil {
 		return err
 	}
-	return e.startUnit(ctx, &user, socketUnit)
+	return e.startUnit(ctx, &user)
 }
 
 // startManager has the system's systemd start the user's, without a session.
 func (e *Endpoint) startManager(ctx context.Context, user rootless.User) error {
+	agent := e.registry.agent
+	switch agent {
+	case 0:
+	case user.UID:
+		// The agent itself runs below this manager. Whether it lingers is for the administrator to decide.
+		return nil
+	default:
+		return fmt.Errorf("the agent runs as UID %d, which can use no other user's podman; run it as root", agent)
+	}
 	system, err := e.registry.connect(ctx, nil)
 	if err != nil {
 		return err
@@ -100,34 +108,53 @@ func (e *Endpoint) startManager(ctx context.Context, user rootless.User) error {
 	defer system.Close()
 	if e.registry.options.Linger {
 		if err := system.EnableLinger(ctx, user.UID); err != nil {
-			return err
+			return fmt.Errorf("%w; without lingering the user's tasks end when a session of theirs does (to accept that, switch it off in the plugin's configuration)", err)
 		}
 	}
 	return system.StartUnit(ctx, fmt.Sprintf("user@%d.service", user.UID))
 }
 
-func (e *Endpoint) startUnit(ctx context.Context, user *rootless.User, unit string) error {
+// startUnit starts podman.socket of a user, or the system's when user is nil.
+func (e *Endpoint) startUnit(ctx context.Context, user *rootless.User) error {
 	systemd, err := e.registry.connect(ctx, user)
+	if errors.Is(err, fs.ErrNotExist) && user != nil {
+		return fmt.Errorf("%w; is the package dbus-user-session installed, and does user@%d.service run?", err, user.UID)
+	}
 	if err != nil {
 		return err
 	}
 	defer systemd.Close()
-	return systemd.StartUnit(ctx, unit)
+	err = systemd.StartUnit(ctx, socketUnit)
+	switch {
+	case errors.Is(err, ErrUnitNotFound):
+		return fmt.Errorf("%w; install podman", err)
+	case errors.Is(err, ErrUnitMasked):
+		return fmt.Errorf("%w; %s", err, unmask(user))
+	}
+	return err
 }
 
-// CheckActivatable looks, without starting anything, for what would make Activate fail.
-func (e *Endpoint) CheckActivatable(_ context.Context) error {
-	user := e.User()
+func unmask(user *rootless.User) string {
+	if user == nil {
+		return "unmask it: systemctl unmask " + socketUnit
+	}
+	return fmt.Sprintf("unmask it: systemctl --user --machine=%s@ unmask %s", user, socketUnit)
+}
+
+// CheckActivatable looks for what would make Activate fail, in files only: it starts nothing and asks nobody.
+func (e *Endpoint) CheckActivatable(context.Context) error {
 	if !e.managed {
 		return nil
 	}
-	if !user.IsRoot() {
-		if _, err := rootless.LookupUID(user.UID); err != nil {
-			return err
-		}
-		return user.CheckSubordinateIDs()
+	user := e.User()
+	if user.IsRoot() {
+		return checkUnitFile(systemUnits, socketUnit, unmask(nil))
 	}
-	return nil
+	if _, err := rootless.LookupUID(user.UID); err != nil {
+		return err
+	}
+	if err := user.CheckSubordinateIDs(); err != nil {
+		return err
+	}
+	return checkUnitFile(userUnits, socketUnit, unmask(&user))
 }
-
-var _ = []any{os.ErrClosed, filepath.Join, fs.ErrExist, errors.New}

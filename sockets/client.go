@@ -158,11 +158,11 @@ func (c *Client) call(ctx context.Context, r request, out any) error {
 
 // quick is call for what podman answers at once.
 func (c *Client) quick(ctx context.Context, r request, out any) error {
-	ctx, cancel := context.WithTimeoutCause(ctx, c.timeout, fmt.Errorf("no answer within %s", c.timeout))
+	ctx, cancel := context.WithTimeoutCause(ctx, c.timeout, fmt.Errorf("no answer within %s: %w", c.timeout, context.DeadlineExceeded))
 	defer cancel()
 	err := c.call(ctx, r, out)
 	if err != nil && ctx.Err() != nil {
-		return c.fail(r, fmt.Errorf("%w: %w", context.Cause(ctx), ctx.Err()))
+		return c.fail(r, context.Cause(ctx))
 	}
 	return err
 }

@@ -50,14 +50,16 @@ func newEndpoint(r *Registry, config EndpointConfig) (*Endpoint, error) {
 	if !filepath.IsAbs(path) {
 		return nil, fmt.Errorf("path %q is not absolute", config.Path)
 	}
-	var user rootless.User
+	user := rootless.Unknown
 	if config.User != nil {
 		user = *config.User
-	} else {
-		user, _ = ownerOf(path)
+	} else if owner, ok := userOfPath(path); ok {
+		user = owner
+	} else if owner, err := ownerOf(path); err == nil {
+		user = owner
 	}
 	e := makeEndpoint(r, config.Name, path, user)
-	e.managed = config.User != nil && path == derivedPath(user)
+	e.managed = path == derivedPath(user) && (r.agent == 0 || r.agent == user.UID)
 	return e, nil
 }
 
@@ -83,6 +85,14 @@ func derivedPath(u rootless.User) string {
 		return "/run/podman/podman.sock"
 	}
 	return u.RuntimeDir() + "/podman/podman.sock"
+}
+
+// userOfPath is the inverse of derivedPath.
+func userOfPath(path string) (rootless.User, bool) {
+	var uid uint32 // root's, unless the path names another
+	_, _ = fmt.Sscanf(path, "/run/user/%d/podman/podman.sock", &uid)
+	user, err := rootless.LookupUID(uid)
+	return user, err == nil && path == derivedPath(user)
 }
 
 // ownerOf finds the user of a socket that is not systemd's. A link is refused, since whoever may replace it
@@ -163,6 +173,10 @@ func (e *Endpoint) connect(ctx context.Context) (net.Conn, error) {
 		e.user = user
 		e.mu.Unlock()
 	}
-	// Who may write to the socket is not enough: as the user, so that the way to it is theirs too.
+	if e.registry.agent != 0 {
+		// An agent that is not root has its own rights only, for instance of a group that may write to the socket.
+		return (&net.Dialer{}).DialContext(ctx, "unix", e.path)
+	}
+	// As the user: so they cannot put a link in the way that leads to a socket of somebody else.
 	return user.DialUnix(ctx, e.path)
 }

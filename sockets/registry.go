@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"sync"
 	"time"
 
@@ -19,7 +20,8 @@ type EndpointConfig struct {
 	Name string
 	// Path of the socket. Empty: where podman.socket of User listens.
 	Path string
-	// User whose podman it is. Nil: whoever owns the socket at Path.
+	// User whose podman it is. Nil: whose podman.socket listens at Path, else who owns the socket there. systemd is
+	// asked to start only a podman.socket.
 	User *rootless.User
 }
 
@@ -35,7 +37,8 @@ type Options struct {
 type Registry struct {
 	options    Options
 	configured []*Endpoint
-	connect    func(context.Context, *rootless.User) (manager, error) // nil: the system's
+	agent      uint32 // UID that this process runs as
+	connect    func(context.Context, *rootless.User) (manager, error)
 
 	ctx    context.Context // ends with Close
 	cancel context.CancelFunc
@@ -54,7 +57,12 @@ func New(endpoints []EndpointConfig, o Options) (*Registry, error) {
 	if o.Logger == nil {
 		o.Logger = hclog.NewNullLogger()
 	}
-	r := &Registry{options: o, connect: connectManager, onDemand: make(map[uint32]*Endpoint)}
+	r := &Registry{
+		options:  o,
+		agent:    uint32(os.Geteuid()), //nolint:gosec // UIDs are 32 bits wide
+		connect:  connectManager,
+		onDemand: make(map[uint32]*Endpoint),
+	}
 	r.ctx, r.cancel = context.WithCancel(context.Background())
 	for _, config := range endpoints {
 		if _, ok := r.Endpoint(config.Name); ok {

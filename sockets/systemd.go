@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"strconv"
 	"strings"
@@ -45,30 +46,35 @@ func ConnectUser(ctx context.Context, u rootless.User) (*Systemd, error) {
 
 func connect(ctx context.Context, u rootless.User, path, manager string) (*Systemd, error) {
 	s := &Systemd{manager: manager}
-	var dialled []*dbus.Conn
+	var stops []func() bool
+	defer func() {
+		for _, stop := range stops {
+			stop()
+		}
+	}()
 	conn, err := systemd.NewConnection(func() (*dbus.Conn, error) {
-		bus, err := dialBus(ctx, u, path)
-		if err == nil {
-			dialled = append(dialled, bus)
+		conn, err := u.DialUnix(ctx, path)
+		if err != nil {
+			return nil, err
+		}
+		// What happens until NewConnection returns knows no context: its end becomes a deadline on the connection.
+		stops = append(stops, context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) }))
+		bus, err := openBus(conn, u)
+		if s.bus == nil {
+			s.bus = bus
 		}
 		return bus, err
 	})
 	if err != nil {
 		return nil, fmt.Errorf("connecting to the D-Bus bus of %s at %s: %w", manager, path, err)
 	}
-	s.conn, s.bus = conn, dialled[0]
+	s.conn = conn
 	return s, nil
 }
 
-func dialBus(ctx context.Context, u rootless.User, path string) (*dbus.Conn, error) {
-	conn, err := u.DialUnix(ctx, path)
-	if err != nil {
-		return nil, err
-	}
-	// Auth and Hello know no context: its end becomes a deadline on the connection.
-	stop := context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })
-	defer stop()
-	bus, err := dbus.NewConn(conn)
+// openBus makes a D-Bus connection of a connection.
+func openBus(conn net.Conn, u rootless.User) (*dbus.Conn, error) {
+	bus, err := dbus.NewConn(newBusGuard(conn))
 	if err != nil {
 		return nil, errors.Join(err, conn.Close())
 	}
