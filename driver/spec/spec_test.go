@@ -1,0 +1,185 @@
+package spec
+
+import (
+	"testing"
+
+	"github.com/containers/podman/v4/pkg/specgen"
+	"github.com/hashicorp/nomad/nomad/structs"
+	"github.com/hashicorp/nomad/plugins/drivers"
+	"github.com/shoenig/test/must"
+
+	"nomad-driver-podman/driver/config"
+	"nomad-driver-podman/sockets"
+)
+
+// input is a task with one port, on a rootless endpoint with the controllers that systemd delegates by default.
+func input(change func(*Input)) Input {
+	in := Input{
+		Task: &drivers.TaskConfig{
+			Name: "redis", AllocID: "a1", NodeID: "n1",
+			Env: map[string]string{"A": "b"},
+			Resources: &drivers.Resources{
+				NomadResources: &structs.AllocatedTaskResources{
+					Cpu:    structs.AllocatedCpuResources{CpuShares: 500},
+					Memory: structs.AllocatedMemoryResources{MemoryMB: 64},
+				},
+				Ports: &structs.AllocatedPorts{{Label: "db", Value: 24000, To: 6379, HostIP: "127.0.0.1"}, {Label: "same", Value: 24001, HostIP: "127.0.0.1"}},
+			},
+		},
+		Config:      &config.Task{Image: "docker://redis"},
+		Rootless:    true,
+		Controllers: []string{"cpu", "memory", "pids"},
+	}
+	if change != nil {
+		change(&in)
+	}
+	return in
+}
+
+func build(t *testing.T, change func(*Input)) *Spec {
+	t.Helper()
+	spec, err := Build(input(change))
+	must.NoError(t, err)
+	return spec
+}
+
+func TestIdentity(t *testing.T) {
+	spec := build(t, func(in *Input) {
+		in.Config.Labels = map[string]string{"mine": "1", LabelAllocID: "forged"}
+	})
+	must.Eq(t, "redis-a1", spec.Name)
+	must.Eq(t, "docker.io/library/redis:latest", spec.Image)
+	must.Eq(t, map[string]string{"mine": "1", LabelAllocID: "a1", LabelTaskName: "redis", LabelNodeID: "n1"}, spec.Labels)
+}
+
+func TestCommand(t *testing.T) {
+	must.SliceEmpty(t, build(t, nil).Command)
+	must.Eq(t, []string{"-v"}, build(t, func(in *Input) { in.Config.Args = []string{"-v"} }).Command)
+	must.Eq(t, []string{"ls", "-l"}, build(t, func(in *Input) { in.Config.Command, in.Config.Args = "ls", []string{"-l"} }).Command)
+}
+
+// What is left out of a request comes from the host user's containers.conf, so no mode may be.
+func TestEveryModeIsGiven(t *testing.T) {
+	spec := build(t, nil)
+	for name, namespace := range map[string]specgen.Namespace{"pid": spec.PidNS, "ipc": spec.IpcNS, "uts": spec.UtsNS, "cgroup": spec.CgroupNS, "user": spec.UserNS, "net": spec.NetNS} {
+		must.NotEq(t, "", string(namespace.NSMode), must.Sprint(name))
+	}
+	must.Eq(t, "enabled", spec.CgroupsMode)
+	must.Positive(t, spec.LogConfiguration.Size)
+	must.NotEq(t, "", spec.Umask)
+}
+
+func TestVerify(t *testing.T) {
+	container := &sockets.Container{}
+	must.NoError(t, build(t, nil).Verify(container))
+	container.HostConfig.Privileged = true
+	must.ErrorContains(t, build(t, nil).Verify(container), "containers.conf")
+	must.NoError(t, build(t, func(in *Input) { in.Config.Privileged = true }).Verify(container))
+}
+
+func TestLimits(t *testing.T) {
+	const mib = 1 << 20
+	memory := func(memoryMB, maxMB int64) func(*Input) {
+		return func(in *Input) {
+			in.Task.Resources.NomadResources.Memory = structs.AllocatedMemoryResources{MemoryMB: memoryMB, MemoryMaxMB: maxMB}
+		}
+	}
+	limits := build(t, nil).ResourceLimits
+	must.Eq(t, 500, *limits.CPU.Shares)
+	must.Eq(t, 64*mib, *limits.Memory.Limit)
+	must.Nil(t, limits.Memory.Reservation)
+
+	limits = build(t, memory(64, 128)).ResourceLimits
+	must.Eq(t, 128*mib, *limits.Memory.Limit)
+	must.Eq(t, 64*mib, *limits.Memory.Reservation)
+
+	limits = build(t, memory(64, -1)).ResourceLimits
+	must.Nil(t, limits.Memory.Limit)
+	must.Eq(t, 64*mib, *limits.Memory.Reservation)
+
+	for shares, want := range map[int64]uint64{1: minShares, 2: 2, 300000: maxShares} {
+		limits = build(t, func(in *Input) { in.Task.Resources.NomadResources.Cpu.CpuShares = shares }).ResourceLimits
+		must.Eq(t, want, *limits.CPU.Shares)
+	}
+}
+
+func TestLimitsWithoutDelegation(t *testing.T) {
+	spec := build(t, func(in *Input) { in.Controllers = nil })
+	must.Nil(t, spec.ResourceLimits.CPU)
+	must.Nil(t, spec.ResourceLimits.Memory)
+	must.Len(t, 2, spec.Warnings)
+
+	cores := func(in *Input) { in.Task.Resources.NomadResources.Cpu.ReservedCores = []uint16{1, 3} }
+	_, err := Build(input(cores))
+	must.ErrorContains(t, err, `cores is not applied: the cgroup controller "cpuset" is not delegated`)
+	spec = build(t, func(in *Input) { cores(in); in.Rootless = false })
+	must.Eq(t, "1,3", spec.ResourceLimits.CPU.Cpus)
+}
+
+func TestPorts(t *testing.T) {
+	spec := build(t, func(in *Input) { in.Config.Ports = []string{"db", "same"} })
+	must.Eq(t, map[string]int{"db": 6379, "same": 24001}, spec.PortMap)
+	must.Len(t, 4, spec.PortMappings)
+	first := spec.PortMappings[0]
+	must.Eq(t, "127.0.0.1:24000>6379/tcp", first.HostIP+":24000>6379/"+first.Protocol)
+	must.Eq(t, 24000, first.HostPort)
+	must.Eq(t, 6379, first.ContainerPort)
+	must.SliceEmpty(t, build(t, func(in *Input) { in.Config.Ports, in.Config.NetworkMode = []string{"db"}, "host" }).PortMappings)
+}
+
+func TestPortMap(t *testing.T) {
+	spec := build(t, func(in *Input) {
+		in.Config.PortMap = map[string]int{"db": 6379}
+		in.Task.Resources.NomadResources.Networks = structs.Networks{{IP: "10.0.0.1", DynamicPorts: []structs.Port{{Label: "db", Value: 24000}}, ReservedPorts: []structs.Port{{Label: "ui", Value: 80}}}}
+	})
+	must.Eq(t, map[string]int{"db": 6379, "ui": 80}, spec.PortMap)
+	must.Len(t, 4, spec.PortMappings)
+}
+
+func TestNetworkModes(t *testing.T) {
+	for mode, want := range map[string]specgen.NamespaceMode{"": specgen.Private, "host": specgen.Host, "none": specgen.NoNetwork, "bridge": specgen.Bridge, "pasta:--mtu,1500": specgen.Pasta} {
+		spec := build(t, func(in *Input) { in.Config.NetworkMode = mode })
+		must.Eq(t, want, spec.NetNS.NSMode)
+	}
+	spec := build(t, func(in *Input) { in.Config.NetworkMode = "slirp4netns:mtu=1500,cidr=10.0.3.0/24" })
+	must.Eq(t, []string{"mtu=1500", "cidr=10.0.3.0/24"}, spec.NetworkOptions["slirp4netns"])
+
+	// The group's namespace wins over the task's mode.
+	spec = build(t, func(in *Input) {
+		in.Rootless = false
+		in.Config.NetworkMode = "host"
+		in.Task.NetworkIsolation = &drivers.NetworkIsolationSpec{Mode: drivers.NetIsolationModeGroup, Path: "/run/netns/x"}
+	})
+	must.Eq(t, specgen.Namespace{NSMode: specgen.Path, Value: "/run/netns/x"}, spec.NetNS)
+}
+
+func TestNetworkRefused(t *testing.T) {
+	for name, test := range map[string]struct {
+		change func(*Input)
+		says   string
+	}{
+		"unknown label":   {func(in *Input) { in.Config.Ports = []string{"web"} }, `has no port "web"`},
+		"no group ports":  {func(in *Input) { in.Config.Ports, in.Task.Resources.Ports = []string{"db"}, nil }, "needs a network block"},
+		"no task network": {func(in *Input) { in.Config.PortMap = map[string]int{"db": 1} }, "needs a network block in the task's resources"},
+		"ports of none":   {func(in *Input) { in.Config.Ports, in.Config.NetworkMode = []string{"db"}, "none" }, "cannot publish ports"},
+		"rootful pasta":   {func(in *Input) { in.Rootless, in.Config.NetworkMode = false, "pasta" }, "rootless endpoints only"},
+		"rootless group":  {func(in *Input) { in.Task.NetworkIsolation = &drivers.NetworkIsolationSpec{Path: "/run/netns/x"} }, "cannot join the group's network namespace"},
+		"name server":     {func(in *Input) { in.Task.DNS = &drivers.DNSConfig{Servers: []string{"dns.local"}} }, `"dns.local" is not an IP address`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, err := Build(input(test.change))
+			must.ErrorContains(t, err, test.says)
+		})
+	}
+}
+
+func TestMounts(t *testing.T) {
+	spec := build(t, func(in *Input) {
+		in.Mounts = []config.Mount{{Source: "/a", Destination: "/b"}, {Source: "/c", Destination: "/d", Options: []string{"bind", "ro"}}}
+		in.Config.TmpfsMounts = []config.Mount{{Destination: "/run", Options: []string{"size=1m"}}}
+	})
+	must.Len(t, 3, spec.Mounts)
+	must.Eq(t, []string{"rbind"}, spec.Mounts[0].Options)
+	must.Eq(t, []string{"bind", "ro"}, spec.Mounts[1].Options)
+	must.Eq(t, "tmpfs", spec.Mounts[2].Type)
+}
