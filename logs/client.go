@@ -91,8 +91,8 @@ func (c *Client) Tasks(ctx context.Context) ([]TaskStatus, error) {
 }
 
 // build returns which binary the log process runs.
-func (c *Client) build(ctx context.Context) (binary, error) {
-	var b binary
+func (c *Client) build(ctx context.Context) (executable, error) {
+	var b executable
 	err := c.call(ctx, http.MethodGet, pathBuild, nil, &b)
 	return b, err
 }

@@ -68,24 +68,24 @@ func Main(ctx context.Context, args []string, logger hclog.Logger) error {
 	return Serve(ctx, c)
 }
 
-// binary identifies an executable file.
-type binary struct {
+// executable identifies an executable file.
+type executable struct {
 	Dev, Ino  uint64
 	Size      int64
 	ChangedNs int64
 }
 
 // self identifies the file that this process was started from, also when it has been replaced since.
-func self() (binary, error) {
+func self() (executable, error) {
 	info, err := os.Stat("/proc/self/exe")
 	if err != nil {
-		return binary{}, err
+		return executable{}, err
 	}
 	st, ok := info.Sys().(*syscall.Stat_t)
 	if !ok {
-		return binary{}, fmt.Errorf("no inode of %s", info.Name())
+		return executable{}, fmt.Errorf("no inode of %s", info.Name())
 	}
-	return binary{Dev: st.Dev, Ino: st.Ino, Size: st.Size, ChangedNs: st.Ctim.Nano()}, nil
+	return executable{Dev: st.Dev, Ino: st.Ino, Size: st.Size, ChangedNs: st.Ctim.Nano()}, nil
 }
 
 // probeTimeout is how long a log process may take to say which binary it is before it is restarted.
@@ -105,7 +105,7 @@ func Ensure(ctx context.Context, s Systemd, socket, stateDir string) (*Client, e
 	c := NewClient(socket)
 	probe, cancel := context.WithTimeout(ctx, probeTimeout)
 	defer cancel()
-	var got binary
+	var got executable
 	err = c.try(probe, http.MethodGet, pathBuild, nil, &got)
 	switch {
 	case err == nil && got == want:

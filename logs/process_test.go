@@ -1,0 +1,179 @@
+package logs
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/shoenig/test/must"
+	"golang.org/x/sys/unix"
+)
+
+func TestTwoStreamsToTheEnd(t *testing.T) {
+	x, p := newFixture(t, "a/web"), serve(t, ServeConfig{})
+	long := strings.Repeat("0123456789abcdef", 1<<16) + "\n" // 1 MiB
+	out, err := newLogmon(t, x.req.Stdout), newLogmon(t, x.req.Stderr)
+	x.conmon.print(stdout, "before\n")
+	must.NoError(t, p.Follow(soon(t), x.req))
+	must.NoError(t, p.Follow(soon(t), x.req)) // idempotent
+	x.conmon.print(stderr, "a\x00b\xff\n")
+	x.conmon.print(stdout, long)
+	out.await(t, func(s string) bool { return s == "before\n"+long })
+	x.conmon.print(stdout, "no newline")
+	must.NoError(t, p.Finish(soon(t), x.req.Task))
+	must.EqOp(t, "before\n"+long+"no newline", out.end())
+	must.EqOp(t, "a\x00b\xff\n", err.end())
+	tasks, e := p.Tasks(soon(t))
+	must.NoError(t, e)
+	must.SliceEmpty(t, tasks)
+	left, e := filepath.Glob(filepath.Join(p.config.StateDir, "*"))
+	must.NoError(t, e)
+	must.Eq(t, []string{filepath.Join(p.config.StateDir, "lock")}, left)
+	must.NoError(t, p.Finish(soon(t), x.req.Task)) // idempotent
+}
+
+func TestDiscard(t *testing.T) {
+	x, p := newFixture(t, "a/quiet"), serve(t, ServeConfig{})
+	x.req.Stdout, x.req.Stderr = Discard, Discard
+	must.NoError(t, p.Follow(soon(t), x.req))
+	for i := range 300 {
+		x.conmon.print(stdout, strings.Repeat("x", 8000)+numbered(i, i))
+	}
+	must.NoError(t, p.Finish(soon(t), x.req.Task))
+	info, err := os.Stat(x.req.File)
+	must.NoError(t, err)
+	must.Less(t, 2*collapseStep, info.Size())
+}
+
+// A reader that is not there yet gets everything; one that never comes stalls nobody, and costs
+// what is in its log.
+func TestAbsentReaders(t *testing.T) {
+	late, never, other, p := newFixture(t, "late"), newFixture(t, "never"), newFixture(t, "other"), serve(t, ServeConfig{})
+	otherOut := newLogmon(t, other.req.Stdout)
+	other.req.Stderr = Discard
+	for _, x := range []*fixture{late, never, other} {
+		must.NoError(t, p.Follow(soon(t), x.req))
+	}
+	text := numbered(1, 50000)
+	late.conmon.print(stdout, text)
+	never.conmon.print(stdout, text)
+	other.conmon.print(stdout, text)
+	must.NoError(t, p.Finish(soon(t), other.req.Task))
+	must.EqOp(t, text, otherOut.end())
+
+	lateOut := newLogmon(t, late.req.Stdout)
+	must.NoError(t, p.Finish(soon(t), late.req.Task))
+	must.EqOp(t, text, lateOut.end())
+
+	tasks, err := p.Tasks(soon(t))
+	must.NoError(t, err)
+	must.Len(t, 1, tasks)
+	must.EqOp(t, "never", tasks[0].Task)
+	must.Positive(t, tasks[0].Backlog)
+	must.Positive(t, tasks[0].Unread)
+	ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
+	defer cancel()
+	must.ErrorContains(t, p.Finish(ctx, never.req.Task), "bytes of its log are lost: its FIFOs were not read in time")
+	tasks, err = p.Tasks(soon(t))
+	must.NoError(t, err)
+	must.SliceEmpty(t, tasks)
+}
+
+// Past the limit the oldest lines go, with a line that says so, and the file stays small.
+func TestBacklogLimit(t *testing.T) {
+	const limit = 4 << 20
+	x, p := newFixture(t, "a/stuck"), serve(t, ServeConfig{Backlog: limit})
+	must.NoError(t, p.Follow(soon(t), x.req))
+	const last = 300000
+	for i := 1; i <= last; i += 1000 {
+		x.conmon.print(stdout, numbered(i, i+999))
+	}
+	awaitStatus(t, p.Client, func(st TaskStatus) bool { return st.Dropped > 0 && st.Backlog <= limit })
+	info, err := os.Stat(x.req.File)
+	must.NoError(t, err)
+	must.Less(t, limit+2*collapseStep, info.Size())
+	out, errs := newLogmon(t, x.req.Stdout), newLogmon(t, x.req.Stderr)
+	must.NoError(t, p.Finish(soon(t), x.req.Task))
+	must.StrContains(t, errs.end(), "output was dropped here")
+	text := out.end()
+	must.StrHasPrefix(t, numbered(1, 1000), text)
+	must.StrContains(t, text, "\n[nomad-driver-podman: output was dropped here")
+	_, rest, _ := strings.Cut(text, "bytes so far]\n")
+	_, from, _ := strings.Cut(strings.SplitN(rest, "\n", 2)[0], " ")
+	must.StrHasSuffix(t, rest, numbered(1, last))
+	must.NotEq(t, "", from)
+}
+
+func awaitStatus(t *testing.T, c *Client, cond func(TaskStatus) bool) {
+	t.Helper()
+	ctx := soon(t)
+	for {
+		tasks, err := c.Tasks(ctx)
+		must.NoError(t, err)
+		if len(tasks) == 1 && cond(tasks[0]) {
+			return
+		}
+		must.NoError(t, ctx.Err(), must.Sprintf("last status: %+v", tasks))
+	}
+}
+
+func TestFollowRefuses(t *testing.T) {
+	p := serve(t, ServeConfig{})
+	for name, c := range map[string]struct {
+		change func(x *fixture)
+		want   string
+	}{
+		"no task":       {func(x *fixture) { x.req.Task = "" }, "needs a key"},
+		"relative path": {func(x *fixture) { x.req.File = "ctr.log" }, "not an absolute path"},
+		"no log file":   {func(x *fixture) { x.req.File += ".not" }, "no such file"},
+		"no FIFO":       {func(x *fixture) { x.req.Stdout += ".not" }, "no such file"},
+		"not a FIFO": {func(x *fixture) {
+			must.NoError(t, os.Remove(x.req.Stderr))
+			must.NoError(t, os.WriteFile(x.req.Stderr, nil, 0o600))
+		}, "not a FIFO"},
+		"FIFO behind a link out": {func(x *fixture) {
+			elsewhere := newFixture(t, "victim")
+			must.NoError(t, os.RemoveAll(filepath.Dir(x.req.Stdout)))
+			must.NoError(t, os.Symlink(filepath.Dir(elsewhere.req.Stdout), filepath.Dir(x.req.Stdout)))
+		}, "escapes"},
+		"log behind a link": {func(x *fixture) {
+			must.NoError(t, os.Rename(x.req.File, x.req.File+".real"))
+			must.NoError(t, os.Symlink(x.req.File+".real", x.req.File))
+		}, "symbolic links"},
+		"log is a FIFO": {func(x *fixture) {
+			must.NoError(t, os.Remove(x.req.File))
+			must.NoError(t, unix.Mkfifo(x.req.File, 0o600))
+		}, "not a regular file"},
+		"unknown user": {func(x *fixture) { x.req.UID = 987654321 }, "no such host user"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			x := newFixture(t, name)
+			c.change(x)
+			must.ErrorContains(t, p.Follow(soon(t), x.req), c.want)
+			tasks, err := p.Tasks(soon(t))
+			must.NoError(t, err)
+			must.SliceEmpty(t, tasks)
+		})
+	}
+	t.Run("twice", func(t *testing.T) {
+		x, y := newFixture(t, "x"), newFixture(t, "y")
+		must.NoError(t, p.Follow(soon(t), x.req))
+		y.req.File = x.req.File
+		must.ErrorContains(t, p.Follow(soon(t), y.req), "followed for another task")
+		y.req.Task = x.req.Task
+		must.ErrorContains(t, p.Follow(soon(t), y.req), "finish it first")
+	})
+}
+
+func TestOneProcessPerStateDir(t *testing.T) {
+	x, p := newFixture(t, "a"), serve(t, ServeConfig{})
+	x.req.Stderr, x.req.Stdout = Discard, Discard
+	must.NoError(t, p.Follow(soon(t), x.req))
+	must.ErrorContains(t, Serve(t.Context(), p.config), "another log process")
+	must.NoError(t, p.stop())
+	must.NoError(t, os.Chmod(p.config.StateDir, 0o755)) //nolint:gosec // the point
+	must.ErrorContains(t, Serve(t.Context(), p.config), "chmod 0700")
+}

@@ -1,0 +1,122 @@
+package logs
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// trimming is how delivered text is dropped from a log file. conmon appends to it all the time, so it is never truncated.
+type trimming int
+
+const (
+	collapse trimming = iota // the file's start is removed: ext4, XFS
+	punch                    // it becomes a hole
+	keep                     // the filesystem can do neither
+)
+
+const (
+	// collapseStep is how much is collapsed at once, and what it is a multiple of; fallocate(2)
+	// wants it to be one of the filesystem's blocks.
+	collapseStep = 1 << 20
+	// punchStep is the same for holes.
+	punchStep = 4 << 20
+	// maxLine is more than conmon's longest line: it splits them at 8 KiB.
+	maxLine = 16 << 10
+)
+
+// trim drops what logmon has read from the file.
+func (f *follower) trim() {
+	var err error
+	switch f.trimming {
+	case collapse:
+		err = f.collapse()
+	case punch:
+		err = f.punch()
+	case keep:
+	}
+	if err != nil {
+		f.logger.Info("cannot drop delivered text from the log file this way", "file", f.req.File, "way", f.trimming, "error", err)
+		f.trimming++
+	}
+}
+
+func (t trimming) String() string { return [...]string{"collapse", "punch hole", "none"}[t] }
+
+// collapse removes the start of the file, saving before what tells afterwards whether it happened.
+func (f *follower) collapse() error {
+	// The last bytes that were read stay, to end in a whole line for startLine.
+	n := (f.pos.Done.Offset - maxLine) &^ (collapseStep - 1)
+	if n <= 0 {
+		return nil
+	}
+	if err := f.startLine(n); err != nil {
+		return err
+	}
+	f.pos.Window = min(maxLine, f.pos.Done.Offset-n)
+	before, err := hashAt(f.log, 0, f.pos.Window)
+	if err != nil {
+		return err
+	}
+	if f.pos.Behind, err = hashAt(f.log, n, f.pos.Window); err != nil {
+		return err
+	}
+	if before == f.pos.Behind {
+		return nil // could not be told apart; another n will do
+	}
+	f.pos.Cut = n
+	if err := f.save(); err != nil {
+		return err
+	}
+	err = fallocate(f.log, unix.FALLOC_FL_COLLAPSE_RANGE, 0, n)
+	if err == nil {
+		f.shift(n)
+	}
+	f.pos.Cut = 0
+	if saveErr := f.save(); saveErr != nil {
+		return saveErr
+	}
+	return err
+}
+
+// startLine makes a line start at n, which all of logmon's readers are past: podman logs --tail fails
+// on a file that starts within one.
+func (f *follower) startLine(n int64) error {
+	line := fmt.Appendf(nil, "%s stdout F (earlier output went to Nomad)", time.Now().Format("2006-01-02T15:04:05.000000000-07:00"))
+	old := make([]byte, maxLine)
+	if _, err := f.log.ReadAt(old, n); err != nil {
+		return err
+	}
+	end := bytes.IndexByte(old[len(line):], '\n')
+	if end < 0 {
+		return nil // not written by conmon
+	}
+	line = append(line, bytes.Repeat([]byte{' '}, end)...)
+	_, err := f.log.WriteAt(append(line, '\n'), n)
+	return err
+}
+
+// punch makes a hole of what was read since the last one.
+func (f *follower) punch() error {
+	to := f.pos.Done.Offset &^ (punchStep - 1)
+	if to <= f.punched {
+		return nil
+	}
+	if err := fallocate(f.log, unix.FALLOC_FL_PUNCH_HOLE|unix.FALLOC_FL_KEEP_SIZE, f.punched, to-f.punched); err != nil {
+		return err
+	}
+	f.punched = to
+	// podman logs reads the hole as NULs: a newline now and then keeps it from taking it all for one line.
+	_, err := f.log.WriteAt([]byte{'\n'}, to-1)
+	return err
+}
+
+func fallocate(f *os.File, mode uint32, off, n int64) error {
+	return control(f, func(fd int) error {
+		_, err := ignoreEINTR(func() (int, error) { return 0, unix.Fallocate(fd, mode, off, n) })
+		return err
+	})
+}
