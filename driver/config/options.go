@@ -40,7 +40,7 @@ var TaskOptions = []Option{
 	{"tmpfs", "list(string)", "", "Temporary file systems, `destination[:options]`.", yes, yes, "TestVolumes"},
 	{"ports", "list(string)", "", "Labels of the group's ports to publish, tcp and udp.", yes, yes, "TestRedis"},
 	{"port_map", "list(map(number))", "", "Deprecated: container port of each label of the task's own network block.", yes, yes, "TestPorts"},
-	{"network_mode", "string", "", "`bridge`, `host`, `none`, `private`, `slirp4netns[:options]` or `pasta[:options]`. Unset: podman's own default. A group network wins.", "yes", "no `slirp4netns`, `pasta`", "TestNetworkModes"},
+	{"network_mode", "string", "", "`bridge`, `host`, `none`, `private`, `slirp4netns[:options]` or `pasta[:options]`. Unset: podman's own default. A group network wins.", "yes", "no `pasta`", "TestNetworkModes"},
 	{"privileged", "bool", "false", "Give the container every capability and device of the user that runs it.", yes, yes, "TestSecurity"},
 	{"cap_add", "list(string)", "", "Capabilities to add.", yes, yes, "TestSecurity"},
 	{"cap_drop", "list(string)", "", "Capabilities to drop.", yes, yes, "TestSecurity"},
