@@ -8,9 +8,11 @@ export RUN SUITE NOMAD
 VERSION := 0.1.0-dev
 # What podman's bindings need to build without C libraries.
 TAGS := remote containers_image_openpgp exclude_graphdriver_btrfs exclude_graphdriver_devicemapper
+# No stamp of the working copy: it fails where another user owns that.
+export GOFLAGS := $(GOFLAGS) -buildvcs=false
 GO_BUILD := CGO_ENABLED=0 go build -v -trimpath
 
-# Tools are kept beside the lab's parts, so that a fresh clone builds none of them again.
+# Tools are kept per user, so that a fresh clone builds none of them again.
 CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/nomad-driver-podman
 GOLANGCI_VERSION := v2.15.0
 GOLANGCI_DIR := $(CACHE)/bin/golangci-lint-$(GOLANGCI_VERSION)-$(shell go env GOVERSION)
