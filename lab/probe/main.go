@@ -1,0 +1,4 @@
+// Probe is the program of the probe image.
+package main
+
+func main() {}

@@ -1,0 +1,20 @@
+#!/bin/sh
+# Starts redis as the official image does: options alone are redis-server's, and
+# as root it takes over /data and becomes the user redis.
+set -e
+
+if [ "${1#-}" != "$1" ] || [ "${1%.conf}" != "$1" ]; then
+    set -- redis-server "$@"
+fi
+
+if [ "$1" = redis-server ]; then
+    if [ "$(id -u)" = 0 ]; then
+        find . ! -user redis -exec chown redis {} +
+        exec setuidgid redis "$0" "$@"
+    fi
+    # The official image is built without protected mode, which refuses
+    # connections that do not come from the loopback address.
+    exec "$@" --protected-mode no
+fi
+
+exec "$@"
