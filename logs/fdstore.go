@@ -84,8 +84,17 @@ func (s fdStore) notify(state string, fds ...int) (err error) {
 	if len(fds) > 0 {
 		rights = unix.UnixRights(fds...)
 	}
-	_, _, err = conn.WriteMsgUnix([]byte(state), rights, nil)
+	raw, err := conn.SyscallConn()
 	if err != nil {
+		return fmt.Errorf("sd_notify: %w", err)
+	}
+	// WriteMsgUnix refuses a connected datagram socket.
+	var sent error
+	err = raw.Write(func(fd uintptr) bool {
+		sent = unix.Sendmsg(int(fd), []byte(state), rights, nil, unix.MSG_NOSIGNAL) //nolint:gosec // a descriptor
+		return !errors.Is(sent, unix.EAGAIN)
+	})
+	if err := errors.Join(err, sent); err != nil {
 		return fmt.Errorf("sd_notify: %w", err)
 	}
 	return nil
