@@ -21,6 +21,9 @@ func (f *follower) carry(ctx context.Context, last bool) (more bool, err error) 
 		return f.truncated()
 	}
 	src := f.bufs.in[:n]
+	if end := bytes.LastIndexByte(src, '\n'); end >= 0 {
+		src = src[:end+1] // whole lines, so that what a kill makes repeat are whole lines
+	}
 	out := f.notice()
 	used, state := f.pos.Read.State.split(&out, src)
 	if used == 0 {
@@ -28,7 +31,7 @@ func (f *follower) carry(ctx context.Context, last bool) (more bool, err error) 
 			return false, nil // within a line's header
 		}
 		out[stdout] = append(out[stdout], src...)
-		used = n
+		used = len(src)
 	}
 	skipped, err := f.deliver(ctx, &out)
 	if err != nil || skipped {

@@ -86,15 +86,14 @@ func (s fdStore) notify(state string, fds ...int) (err error) {
 	}
 	raw, err := conn.SyscallConn()
 	if err != nil {
-		return fmt.Errorf("sd_notify: %w", err)
+		return err
 	}
-	// WriteMsgUnix refuses a connected datagram socket.
-	var sent error
-	err = raw.Write(func(fd uintptr) bool {
-		sent = unix.Sendmsg(int(fd), []byte(state), rights, nil, unix.MSG_NOSIGNAL) //nolint:gosec // a descriptor
-		return !errors.Is(sent, unix.EAGAIN)
+	// Not WriteMsgUnix, which refuses connected datagram sockets.
+	outer := raw.Write(func(fd uintptr) bool {
+		err = unix.Sendmsg(int(fd), []byte(state), rights, nil, unix.MSG_NOSIGNAL) //nolint:gosec // a descriptor
+		return err != unix.EAGAIN
 	})
-	if err := errors.Join(err, sent); err != nil {
+	if err := errors.Join(outer, err); err != nil {
 		return fmt.Errorf("sd_notify: %w", err)
 	}
 	return nil

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/http"
 	"os"
+	"os/signal"
 	"path/filepath"
 	"syscall"
 	"time"
@@ -14,6 +15,7 @@ import (
 	systemd "github.com/coreos/go-systemd/v22/dbus"
 	"github.com/godbus/dbus/v5"
 	"github.com/hashicorp/go-hclog"
+	"golang.org/x/sys/unix"
 )
 
 // UnitName is the transient service in which systemd supervises the log process.
@@ -52,8 +54,11 @@ func Unit(exe, socket, stateDir string) (name string, props []systemd.Property) 
 // Subcommand is the command line word that runs the log process.
 const Subcommand = "logs"
 
-// Main is the body of the subcommand: it reads the flags that Unit passes and serves until ctx ends.
+// Main is the body of the subcommand: it reads the flags that Unit passes and serves until ctx ends or systemd
+// stops the process.
 func Main(ctx context.Context, args []string, logger hclog.Logger) error {
+	ctx, stop := signal.NotifyContext(ctx, unix.SIGTERM, unix.SIGINT)
+	defer stop()
 	c := ServeConfig{Logger: logger}
 	f := flag.NewFlagSet(Subcommand, flag.ContinueOnError)
 	f.StringVar(&c.Socket, "socket", "", "control `socket`, in a directory of its own")
