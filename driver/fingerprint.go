@@ -73,11 +73,8 @@ func (d *Driver) fingerprint(ctx context.Context) *drivers.Fingerprint {
 		print.HealthDescription = errNotConfigured.Error()
 		return print
 	}
-	var unusable []string
+	unusable := slices.Collect(maps.Keys(node.broken))
 	usable := 0
-	for _, name := range slices.Sorted(maps.Keys(node.broken)) {
-		unusable = append(unusable, name)
-	}
 	for _, endpoint := range node.registry.Endpoints() {
 		ctx, cancel := context.WithTimeout(ctx, fingerprintInterval)
 		err := endpoint.CheckActivatable(ctx)

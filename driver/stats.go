@@ -116,7 +116,7 @@ func (s *sampler) sample() (*drivers.TaskResourceUsage, error) {
 				Percent:          percent,
 				TotalTicks:       s.total.TicksConsumed(percent),
 				ThrottledPeriods: now.ThrottledPeriods,
-				ThrottledTime:    uint64(now.ThrottledTime.Nanoseconds()),
+				ThrottledTime:    uint64(now.ThrottledTime.Nanoseconds()), //nolint:gosec // not negative
 				Measured:         cpuMeasured,
 			},
 			MemoryStats: &drivers.MemoryStats{

@@ -54,7 +54,10 @@ func ports(spec *Spec, in Input, mode string) error {
 		spec.PortMap[port.Label] = port.To
 		for _, protocol := range []string{"tcp", "udp"} {
 			spec.PortMappings = append(spec.PortMappings, types.PortMapping{
-				HostIP: port.HostIP, HostPort: uint16(port.Value), ContainerPort: uint16(port.To), Protocol: protocol,
+				HostIP:        port.HostIP,
+				HostPort:      uint16(port.Value), //nolint:gosec // Nomad has checked its ports
+				ContainerPort: uint16(port.To),    //nolint:gosec // the same
+				Protocol:      protocol,
 			})
 		}
 	}
