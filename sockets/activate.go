@@ -62,6 +62,7 @@ func (e *Endpoint) activate() error {
 		e.setState(func(s *State) { s.Active, s.Err = false, err })
 		return err
 	}
+	e.registry.options.Logger.Info("podman is active", "of", e.client.owner, "socket", e.path, "version", info.Version)
 	e.setState(func(s *State) { *s = State{Active: true, Info: info} })
 	return nil
 }
@@ -81,7 +82,7 @@ func (e *Endpoint) startSocket(ctx context.Context) error {
 	if user.IsRoot() {
 		return e.startUnit(ctx, nil)
 	}
-	if err := user.CheckSubordinateIDs(); err != nil {
+	if err := e.registry.checkIDs(user); err != nil {
 		return err
 	}
 	if err := e.startManager(ctx, user); err != nil {
@@ -92,26 +93,38 @@ func (e *Endpoint) startSocket(ctx context.Context) error {
 
 // startManager has the system's systemd start the user's, without a session.
 func (e *Endpoint) startManager(ctx context.Context, user rootless.User) error {
-	agent := e.registry.agent
-	switch agent {
-	case 0:
-	case user.UID:
-		// The agent itself runs below this manager. Whether it lingers is for the administrator to decide.
-		return nil
-	default:
+	options := &e.registry.options
+	switch agent := e.registry.agent; {
+	case agent == 0:
+		system, err := e.registry.connect(ctx, nil)
+		if err != nil {
+			return err
+		}
+		defer system.Close()
+		if options.Linger {
+			if err := system.EnableLinger(ctx, user.UID); err != nil {
+				return fmt.Errorf("%w; without lingering the user's tasks end with their last session (to accept that, set rootless { linger = false })", err)
+			}
+		}
+		return system.StartUnit(ctx, fmt.Sprintf("user@%d.service", user.UID))
+	case agent != user.UID:
 		return fmt.Errorf("the agent runs as UID %d, which can use no other user's podman; run it as root", agent)
+	case options.Linger:
+		// The agent's own manager runs. polkit(8) may leave its lingering to the administrator.
+		if err := e.lingerSelf(ctx); err != nil {
+			options.Logger.Warn("tasks end with the last session of the agent's user; run loginctl enable-linger as root", "user", user, "error", err)
+		}
 	}
+	return nil
+}
+
+func (e *Endpoint) lingerSelf(ctx context.Context) error {
 	system, err := e.registry.connect(ctx, nil)
 	if err != nil {
 		return err
 	}
 	defer system.Close()
-	if e.registry.options.Linger {
-		if err := system.EnableLinger(ctx, user.UID); err != nil {
-			return fmt.Errorf("%w; without lingering the user's tasks end when a session of theirs does (to accept that, switch it off in the plugin's configuration)", err)
-		}
-	}
-	return system.StartUnit(ctx, fmt.Sprintf("user@%d.service", user.UID))
+	return system.EnableLinger(ctx, e.registry.agent)
 }
 
 // startUnit starts podman.socket of a user, or the system's when user is nil.
@@ -153,8 +166,8 @@ func (e *Endpoint) CheckActivatable(context.Context) error {
 	if _, err := rootless.LookupUID(user.UID); err != nil {
 		return err
 	}
-	if err := user.CheckSubordinateIDs(); err != nil {
+	if err := e.registry.checkIDs(user); err != nil {
 		return err
 	}
-	return checkUnitFile(userUnits, socketUnit, unmask(&user))
+	return checkUnitFile(userUnits, socketUnit, "unmask it: systemctl --global unmask "+socketUnit)
 }

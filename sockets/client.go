@@ -17,10 +17,9 @@ import (
 
 // Bounds for what a podman service, and thereby its host user, may make us hold in memory.
 const (
-	maxBody    = 16 << 20 // bytes of a JSON answer
+	maxBody    = 16 << 20 // bytes of an answer
 	maxMessage = 4 << 10  // bytes of an error message
 	maxLine    = 1 << 20  // bytes of a line of a stream
-	maxStream  = 64 << 20 // bytes of a whole stream
 )
 
 // apiVersion is the version of the libpod API that requests ask for: the oldest that every podman from 4.0 to 5.8

@@ -107,7 +107,7 @@ func (c *Client) Pull(ctx context.Context, p PullRequest, progress func(line str
 	if r.header, err = p.Auth.header(); err != nil {
 		return "", c.fail(r, err)
 	}
-	body, err := c.send(ctx, r, maxStream)
+	body, err := c.send(ctx, r, maxBody)
 	if err != nil {
 		return "", err
 	}
@@ -135,6 +135,9 @@ func readPull(lines *bufio.Scanner, progress func(string)) (string, error) {
 			ID     string   `json:"id"`
 		}
 		if err := json.Unmarshal(lines.Bytes(), &report); err != nil {
+			if lines.Err() != nil {
+				break // the line is cut short by that
+			}
 			return "", fmt.Errorf("reading the answer: %w", err)
 		}
 		if line := printable(report.Stream); line != "" && progress != nil {

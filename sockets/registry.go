@@ -39,6 +39,7 @@ type Registry struct {
 	configured []*Endpoint
 	agent      uint32 // UID that this process runs as
 	connect    func(context.Context, *rootless.User) (manager, error)
+	checkIDs   func(rootless.User) error
 
 	ctx    context.Context // ends with Close
 	cancel context.CancelFunc
@@ -61,6 +62,7 @@ func New(endpoints []EndpointConfig, o Options) (*Registry, error) {
 		options:  o,
 		agent:    uint32(os.Geteuid()), //nolint:gosec // UIDs are 32 bits wide
 		connect:  connectManager,
+		checkIDs: rootless.User.CheckSubordinateIDs,
 		onDemand: make(map[uint32]*Endpoint),
 	}
 	r.ctx, r.cancel = context.WithCancel(context.Background())
