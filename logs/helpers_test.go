@@ -93,16 +93,18 @@ func (l *logmon) text() string {
 }
 
 // await waits until cond holds of what was read.
-func (l *logmon) await(t testing.TB, cond func(text string) bool) {
+func (l *logmon) await(t testing.TB, cond func(got []byte) bool) {
 	t.Helper()
-	for {
-		if cond(l.text()) {
-			return
-		}
+	holds := func() bool {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		return cond(l.got.Bytes())
+	}
+	for !holds() {
 		select {
 		case <-l.grew:
 		case <-l.done:
-			must.True(t, cond(l.text()), must.Sprint("end of file before that"))
+			must.True(t, holds(), must.Sprint("end of file before that"))
 			return
 		case <-t.Context().Done():
 			t.Fatal("test ends")

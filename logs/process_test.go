@@ -21,7 +21,7 @@ func TestTwoStreamsToTheEnd(t *testing.T) {
 	must.NoError(t, p.Follow(soon(t), x.req)) // idempotent
 	x.conmon.print(stderr, "a\x00b\xff\n")
 	x.conmon.print(stdout, long)
-	out.await(t, func(s string) bool { return s == "before\n"+long })
+	out.await(t, func(got []byte) bool { return string(got) == "before\n"+long })
 	x.conmon.print(stdout, "no newline")
 	must.NoError(t, p.Finish(soon(t), x.req.Task))
 	must.EqOp(t, "before\n"+long+"no newline", out.end())

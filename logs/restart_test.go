@@ -26,7 +26,7 @@ func TestRestart(t *testing.T) {
 	must.NoError(t, p.Finish(soon(t), x.req.Task))
 	must.EqOp(t, numbered(1, last), out.end())
 	must.EqOp(t, numbered(1, last), err.end())
-	must.MapEmpty(t, p.store)
+	must.Zero(t, p.kept())
 }
 
 // After a SIGKILL at most the last write of each stream repeats.
@@ -62,7 +62,7 @@ func TestLostStore(t *testing.T) {
 	x.conmon.print(stdout, numbered(1, 20000))
 	awaitStatus(t, p.Client, func(st TaskStatus) bool { return st.Unread > 0 })
 	p.end(unix.SIGTERM)
-	p.drop(t, "")
+	p.drop("")
 	p.start()
 	out := newLogmon(t, x.req.Stdout)
 	must.NoError(t, p.Finish(soon(t), x.req.Task))
@@ -74,13 +74,13 @@ func TestGoneWhileDown(t *testing.T) {
 	x, p := newFixture(t, "a/web"), supervise(t)
 	must.NoError(t, p.Follow(soon(t), x.req))
 	p.end(unix.SIGKILL)
-	p.drop(t, "log-")
+	p.drop("log-")
 	must.NoError(t, os.Remove(x.req.File))
 	p.start()
 	awaitStatus(t, p.Client, func(st TaskStatus) bool { return strings.Contains(st.Error, "no such file") })
 	must.ErrorContains(t, p.Follow(soon(t), x.req), "no such file")
 	p.end(unix.SIGKILL)
-	p.drop(t, "")
+	p.drop("")
 	must.NoError(t, os.RemoveAll(x.dir))
 	p.start()
 	ctx := soon(t)
@@ -89,16 +89,6 @@ func TestGoneWhileDown(t *testing.T) {
 		must.NoError(t, err)
 		if len(tasks) == 0 {
 			break
-		}
-	}
-}
-
-// drop loses the descriptors whose names start so.
-func (s *supervisor) drop(t *testing.T, prefix string) {
-	for name, f := range s.store {
-		if strings.HasPrefix(name, prefix) {
-			must.NoError(t, f.Close())
-			delete(s.store, name)
 		}
 	}
 }
@@ -116,7 +106,7 @@ func (x *fixture) write(last int) (done chan struct{}) {
 	return done
 }
 
-func atLeast(lines int) func(string) bool {
+func atLeast(lines int) func([]byte) bool {
 	want := len(numbered(1, lines))
-	return func(text string) bool { return len(text) >= want }
+	return func(got []byte) bool { return len(got) >= want }
 }

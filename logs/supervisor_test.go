@@ -46,6 +46,7 @@ type supervisor struct {
 	ready   chan struct{}
 	process *exec.Cmd
 	exited  chan struct{} // closed when it has
+	stderr  bytes.Buffer  // of all of them
 
 	mu    sync.Mutex
 	store map[string]*os.File
@@ -68,9 +69,8 @@ func supervise(t *testing.T) *supervisor {
 		s.end(unix.SIGKILL)
 		must.NoError(t, conn.Close())
 		<-ended
-		for _, f := range s.store {
-			must.NoError(t, f.Close())
-		}
+		s.drop("")
+		t.Log(s.stderr.String())
 	})
 	s.start()
 	return s
@@ -127,9 +127,7 @@ func (s *supervisor) start() {
 	s.mu.Unlock()
 	s.process.Env = append(os.Environ(), "LOGS_TEST_PROCESS=1", "NOTIFY_SOCKET="+filepath.Join(s.dir, "notify"),
 		"LISTEN_FDS="+strconv.Itoa(len(names)), "LISTEN_FDNAMES="+strings.Join(names, ":"))
-	var stderr bytes.Buffer
-	s.process.Stderr = &stderr
-	s.t.Cleanup(func() { s.t.Log(stderr.String()) })
+	s.process.Stderr = &s.stderr
 	s.process.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	must.NoError(s.t, s.process.Start())
 	s.exited = make(chan struct{})
@@ -157,4 +155,23 @@ func (s *supervisor) restart(sig os.Signal) {
 	s.t.Helper()
 	s.end(sig)
 	s.start()
+}
+
+// drop loses the descriptors whose names start so.
+func (s *supervisor) drop(prefix string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for name, f := range s.store {
+		if strings.HasPrefix(name, prefix) {
+			must.NoError(s.t, f.Close())
+			delete(s.store, name)
+		}
+	}
+}
+
+// kept returns how many descriptors are kept.
+func (s *supervisor) kept() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.store)
 }

@@ -36,7 +36,7 @@ func TestTrim(t *testing.T) {
 			out.await(t, atLeast(last))
 			errs.await(t, atLeast(last))
 			x.conmon.print(stdout, "end\n") // so that what was read last is noticed, too
-			out.await(t, func(s string) bool { return strings.HasSuffix(s, "end\n") })
+			out.await(t, func(got []byte) bool { return bytes.HasSuffix(got, []byte("end\n")) })
 			must.NoError(t, p.Finish(soon(t), x.req.Task))
 			must.EqOp(t, numbered(1, last)+"end\n", out.end())
 			must.EqOp(t, numbered(1, last), errs.end())
