@@ -89,7 +89,7 @@ func restore(gid int, groups []int) error {
 func setgroups(groups []uint32) error {
 	var first unsafe.Pointer
 	if len(groups) > 0 {
-		first = unsafe.Pointer(&groups[0])
+		first = unsafe.Pointer(&groups[0]) //nolint:gosec // a system call that only exists for all threads at once elsewhere
 	}
 	if _, _, errno := unix.RawSyscall(unix.SYS_SETGROUPS, uintptr(len(groups)), uintptr(first), 0); errno != 0 {
 		return errno

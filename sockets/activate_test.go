@@ -264,8 +264,9 @@ func TestRegistry(t *testing.T) {
 	must.Eq(t, "/run/user/70001/podman/podman.sock", b.Path())
 	must.True(t, b.Rootless())
 	must.True(t, r.ForUser(x) == b)
-	must.True(t, r.ForUser(y) == r.ForUser(y))
-	must.Eq(t, "/run/user/70002/podman/podman.sock", r.ForUser(y).Path())
+	onDemand := r.ForUser(y)
+	must.True(t, r.ForUser(y) == onDemand)
+	must.Eq(t, "/run/user/70002/podman/podman.sock", onDemand.Path())
 
 	a, _ := r.Endpoint("a")
 	must.False(t, a.Rootless())
