@@ -118,10 +118,14 @@ func Ensure(ctx context.Context, s Systemd, socket, stateDir string) (*Client, e
 	case err == nil:
 		err = s.RestartUnit(ctx, UnitName)
 	default:
-		name, props := Unit(exe, socket, stateDir)
-		err = s.StartTransient(ctx, name, props)
-		if exists := (dbus.Error{}); errors.As(err, &exists) && exists.Name == "org.freedesktop.systemd1.UnitExists" {
-			err = s.RestartUnit(ctx, name)
+		// It may be there and not answer; else it is made.
+		if err = s.RestartUnit(ctx, UnitName); err != nil {
+			name, props := Unit(exe, socket, stateDir)
+			if started := s.StartTransient(ctx, name, props); started == nil {
+				err = nil
+			} else {
+				err = errors.Join(started, err)
+			}
 		}
 	}
 	if err != nil {
