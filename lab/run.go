@@ -88,7 +88,7 @@ func (b *binaryRun) load(p *payload) error {
 // words is the command in the guest. Files that go test wants written for its own
 // cache of results would not come back, so it does not get them.
 func (b *binaryRun) words() []string {
-	words := []string{"/run/lab/bin/" + filepath.Base(b.file)}
+	words := []string{"/opt/lab/bin/" + filepath.Base(b.file)}
 	for _, arg := range b.args {
 		if !strings.HasPrefix(arg, "-test.testlogfile=") {
 			words = append(words, arg)
@@ -113,7 +113,7 @@ func (l *lab) main(ctx context.Context, dir string, words []string) (int, error)
 		}
 	}
 	// A shell around it turns the end by a signal into an exit code.
-	script.WriteString(`; bash -c 'echo $BASHPID >/run/lab/main.pid; exec "$@"' main`)
+	script.WriteString(`; bash -c 'echo $BASHPID >/opt/lab/main.pid; exec "$@"' main`)
 	for _, word := range words {
 		script.WriteString(" " + quote(word))
 	}
@@ -145,7 +145,7 @@ func (l *lab) main(ctx context.Context, dir string, words []string) (int, error)
 			}
 			impatient = time.After(10 * time.Second)
 			// Only numbers from the kernel reach this shell.
-			pass := fmt.Sprintf("kill -%d $(cat /run/lab/main.pid)", sig)
+			pass := fmt.Sprintf("kill -%d $(cat /opt/lab/main.pid)", sig)
 			_ = l.guest.command(context.WithoutCancel(ctx), []string{"-n"}, pass).Start()
 		case <-impatient:
 			_ = signalGroup(cmd, syscall.SIGKILL)

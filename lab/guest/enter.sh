@@ -8,19 +8,20 @@
 set -eu
 
 date --set "@$1" >/dev/null
-mkdir -p /run/lab /lab
+# Not below /run, where programs cannot be executed.
+mkdir -p /opt/lab /lab
 # The page cache of the block device may be as old as the saved state: go around it.
-dd if=/dev/vdb iflag=direct bs=1M status=none | tar -x --no-same-owner -C /run/lab -f -
+dd if=/dev/vdb iflag=direct bs=1M status=none | tar -x --no-same-owner -C /opt/lab -f -
 
-install /run/lab/lab /usr/local/bin/lab
-[ ! -e /run/lab/repo ] || cp -r /run/lab/repo/. /lab/
-if [ -e /run/lab/plugin ]; then
-    mv /run/lab/plugin /opt/nomad/plugins/nomad-driver-podman
+install /opt/lab/lab /usr/local/bin/lab
+[ ! -e /opt/lab/repo ] || cp -r /opt/lab/repo/. /lab/
+if [ -e /opt/lab/plugin ]; then
+    mv /opt/lab/plugin /opt/nomad/plugins/nomad-driver-podman
 fi
-if [ -e /run/lab/nomad ]; then
+if [ -e /opt/lab/nomad ]; then
     # Another version: with a state of its own.
     systemctl stop nomad-server.service
-    mv /run/lab/nomad /usr/local/bin/nomad
+    mv /opt/lab/nomad /usr/local/bin/nomad
     rm -rf /opt/nomad/server
     mkdir /opt/nomad/server
     systemctl start nomad-server.service
