@@ -1,0 +1,41 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"net"
+	"os"
+	"testing"
+	"time"
+
+	"github.com/shoenig/test/must"
+)
+
+func TestAgentConfig(t *testing.T) {
+	mute, err := net.Listen("unix", "/run/e2e-mute.sock")
+	must.NoError(t, err)
+	t.Cleanup(func() { must.NoError(t, mute.Close()) })
+	configureAgent(t, "options")
+
+	t.Run("client_http_timeout", func(t *testing.T) {
+		j := run(t, "routing", only("named"), option("socket", "mute"))
+		_, state := j.dead(t, "named")
+		must.StrContains(t, events(state), "/run/e2e-mute.sock")
+		must.StrContains(t, events(state), "client_http_timeout (2s)")
+		took := time.Duration(event(t, state, "Driver Failure").Time - event(t, state, "Task Setup").Time)
+		must.Between(t, 2*time.Second, took, 30*time.Second)
+	})
+
+	t.Run("state_dir", func(t *testing.T) {
+		j := run(t, "routing", only("unnamed"))
+		j.running(t, "unnamed")
+		info, err := os.Stat("/var/lib/e2e-state")
+		must.NoError(t, err)
+		must.Eq(t, 0o700|os.ModeDir, info.Mode())
+		entries, err := os.ReadDir("/var/lib/e2e-state")
+		must.NoError(t, err)
+		must.SliceNotEmpty(t, entries)
+		_, err = os.Stat("/var/lib/nomad-driver-podman/logs")
+		must.ErrorIs(t, err, os.ErrNotExist)
+	})
+}

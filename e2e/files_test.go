@@ -1,0 +1,160 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+
+	"github.com/hashicorp/nomad/api"
+	"github.com/shoenig/test/must"
+	"golang.org/x/sys/unix"
+)
+
+func TestFiles(t *testing.T) {
+	variable := &api.Variable{Path: "nomad/jobs/files", Items: api.VariableItems{"text": "first text"}}
+	variable, _, err := nomad.Variables().Create(variable, nil)
+	must.NoError(t, err)
+
+	spies := spy(t, teamB.uid, lookupUID(t, "nobody"))
+	j := run(t, "files")
+	alloc := j.running(t, "files")
+	seen := spies.stop()
+
+	t.Run("the task reads and writes where it should", func(t *testing.T) {
+		said := j.prints(t, "files", "later: first text")
+		for _, want := range []string{
+			"write local: yes", "write alloc: yes", "write secrets: no", "write logs: no", "remove logs: no",
+			"list logs: yes", "once: root wrote this",
+		} {
+			must.StrContains(t, said, want+"\n")
+		}
+		for _, file := range []string{"files/local/file", "alloc/data/file"} {
+			content, err := os.ReadFile(filepath.Join(allocDir(alloc.ID), file))
+			must.NoError(t, err)
+			must.Eq(t, "written\n", string(content))
+		}
+	})
+
+	t.Run("a secret that root renders later is read, too", func(t *testing.T) {
+		variable.Items["text"] = "second text"
+		_, _, err := nomad.Variables().Update(variable, nil)
+		must.NoError(t, err)
+		j.prints(t, "files", "later: second text")
+		for _, name := range []string{"once", "later"} {
+			info, err := os.Stat(filepath.Join(allocDir(alloc.ID), "files", "secrets", name))
+			must.NoError(t, err)
+			must.Eq(t, 0o600, info.Mode())
+			owner, ok := info.Sys().(*syscall.Stat_t)
+			must.True(t, ok)
+			must.Eq(t, 0, owner.Uid)
+		}
+	})
+
+	t.Run("nobody else looks in while the container starts", func(t *testing.T) {
+		must.SliceContainsFunc(t, seen.mounts, "secrets", func(mount, name string) bool { return filepath.Base(mount) == name },
+			must.Sprint("the spies saw no staging mount of the secrets, so that this test shows nothing"))
+		must.SliceEmpty(t, seen.reached)
+	})
+
+	t.Run("nor afterwards", func(t *testing.T) {
+		must.SliceEmpty(t, stagingMounts(t))
+		for _, uid := range []int{teamA.uid, teamB.uid, lookupUID(t, "nobody")} {
+			must.SliceEmpty(t, reach(uid, allocDir(alloc.ID), filepath.Join(allocDir(alloc.ID), "files", "secrets"), "/run/nomad-podman/stage/2001"))
+		}
+	})
+}
+
+// spies are users who try to look into staging mounts while they exist.
+type spies struct {
+	uids []int
+	end  *os.File
+	done sync.WaitGroup
+	seen sight
+	err  error
+	t    *testing.T
+}
+
+// sight is which staging mounts there were, and what the spies could open of them.
+type sight struct{ mounts, reached []string }
+
+// spy watches the mounts of the host until stop. The kernel tells when they change (proc_pid_mountinfo(5)).
+func spy(t *testing.T, uids ...int) *spies {
+	t.Helper()
+	reader, writer, err := os.Pipe()
+	must.NoError(t, err)
+	table, err := os.Open("/proc/1/mountinfo")
+	must.NoError(t, err)
+	s := &spies{uids: uids, end: writer, t: t}
+	s.done.Go(func() {
+		defer table.Close()
+		defer reader.Close()
+		for s.err == nil {
+			s.look()
+			fds := []unix.PollFd{{Fd: int32(table.Fd()), Events: unix.POLLPRI}, {Fd: int32(reader.Fd()), Events: unix.POLLIN}}
+			if _, err := unix.Poll(fds, -1); err != nil && !errors.Is(err, unix.EINTR) {
+				s.err = err
+			}
+			if fds[1].Revents != 0 {
+				return
+			}
+		}
+	})
+	t.Cleanup(func() { s.stop() })
+	return s
+}
+
+// look tries every staging mount that is new.
+func (s *spies) look() {
+	content, err := os.ReadFile("/proc/1/mountinfo")
+	if err != nil {
+		s.err = err
+		return
+	}
+	for line := range strings.Lines(string(content)) {
+		target := strings.Fields(line)[4]
+		if !strings.HasPrefix(target, "/run/nomad-podman/stage/") || slices.Contains(s.seen.mounts, target) {
+			continue
+		}
+		s.seen.mounts = append(s.seen.mounts, target)
+		for _, uid := range s.uids {
+			s.seen.reached = append(s.seen.reached, reach(uid, target, filepath.Dir(target), filepath.Dir(filepath.Dir(target)))...)
+		}
+	}
+}
+
+// stop ends the watch and tells what was seen.
+func (s *spies) stop() sight {
+	s.t.Helper()
+	if s.end != nil {
+		must.NoError(s.t, s.end.Close())
+		s.end = nil
+		s.done.Wait()
+		must.NoError(s.t, s.err)
+	}
+	return s.seen
+}
+
+// reach returns which of the directories a user can list.
+func reach(uid int, dirs ...string) []string {
+	var reached []string
+	for _, dir := range dirs {
+		cmd := exec.Command("ls", "-la", dir)
+		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uint32(uid), Gid: uint32(uid)}}
+		var stderr bytes.Buffer
+		cmd.Stderr = &stderr
+		if err := cmd.Run(); err == nil || !strings.Contains(stderr.String(), "Permission denied") {
+			reached = append(reached, fmt.Sprintf("UID %d: ls %s: %v: %s", uid, dir, err, strings.TrimSpace(stderr.String())))
+		}
+	}
+	return reached
+}

@@ -1,0 +1,289 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/hashicorp/nomad/api"
+	"github.com/shoenig/test/must"
+)
+
+// job is a job of jobs/ that a test has registered.
+type job struct{ *api.Job }
+
+// run registers a job file, changed by edits, and purges the job when the test ends.
+func run(t *testing.T, name string, edits ...func(*api.Job)) *job {
+	t.Helper()
+	parsed := parse(t, name, edits...)
+	_, _, err := nomad.Jobs().Register(parsed, nil)
+	must.NoError(t, err)
+	j := &job{Job: parsed}
+	t.Cleanup(func() { j.purge(t) })
+	return j
+}
+
+// parse has the server parse a job file.
+func parse(t *testing.T, name string, edits ...func(*api.Job)) *api.Job {
+	t.Helper()
+	text, err := os.ReadFile(filepath.Join("jobs", name+".nomad.hcl"))
+	must.NoError(t, err)
+	parsed, err := nomad.Jobs().ParseHCL(string(text), true)
+	must.NoError(t, err)
+	for _, edit := range edits {
+		edit(parsed)
+	}
+	return parsed
+}
+
+// option sets an option of the config block of every task.
+func option(name string, value any) func(*api.Job) {
+	return func(j *api.Job) {
+		for _, group := range j.TaskGroups {
+			for _, task := range group.Tasks {
+				task.Config[name] = value
+			}
+		}
+	}
+}
+
+// only drops the other groups of the job.
+func only(groups ...string) func(*api.Job) {
+	return func(j *api.Job) {
+		j.TaskGroups = slices.DeleteFunc(j.TaskGroups, func(group *api.TaskGroup) bool {
+			return !slices.Contains(groups, *group.Name)
+		})
+	}
+}
+
+// stop stops the job as an operator does, and leaves its allocations to be looked at.
+func (j *job) stop(t *testing.T) {
+	t.Helper()
+	_, _, err := nomad.Jobs().Deregister(*j.ID, false, nil)
+	must.NoError(t, err)
+}
+
+// purge ends the job and removes it, its allocations and their directories.
+func (j *job) purge(t *testing.T) {
+	t.Helper()
+	if t.Failed() {
+		j.tell(t)
+	}
+	allocs := j.allocs(t)
+	_, _, err := nomad.Jobs().Deregister(*j.ID, true, nil)
+	must.NoError(t, err)
+	for _, stub := range allocs {
+		eventually(t, "the end of allocation "+stub.ID, func() error {
+			alloc, _, err := nomad.Allocations().Info(stub.ID, nil)
+			if err == nil && !alloc.ClientTerminalStatus() {
+				err = fmt.Errorf("it is %s", alloc.ClientStatus)
+			}
+			return err
+		})
+	}
+	must.NoError(t, nomad.System().GarbageCollect())
+	for _, stub := range allocs {
+		eventually(t, "the removal of allocation "+stub.ID, func() error {
+			if _, err := os.Stat(allocDir(stub.ID)); !os.IsNotExist(err) {
+				return fmt.Errorf("its directory is still there (%v)", err)
+			}
+			return nil
+		})
+	}
+}
+
+// tell shows what Nomad knows about the job's tasks, for people who look for a failure.
+func (j *job) tell(t *testing.T) {
+	for _, stub := range j.allocs(t) {
+		for name, state := range stub.TaskStates {
+			t.Logf("task %s of allocation %s is %s", name, stub.ID, state.State)
+			for _, event := range state.Events {
+				t.Logf("  %s: %s", event.Type, event.DisplayMessage)
+			}
+		}
+	}
+}
+
+func (j *job) allocs(t *testing.T) []*api.AllocationListStub {
+	t.Helper()
+	allocs, _, err := nomad.Jobs().Allocations(*j.ID, true, nil)
+	must.NoError(t, err)
+	return allocs
+}
+
+// group is the name of the task's group.
+func (j *job) group(task string) string {
+	for _, group := range j.TaskGroups {
+		for _, candidate := range group.Tasks {
+			if candidate.Name == task {
+				return *group.Name
+			}
+		}
+	}
+	return ""
+}
+
+// state is the newest allocation with that task and the task's state in it.
+func (j *job) state(task string) (*api.Allocation, *api.TaskState, error) {
+	group := j.group(task)
+	stubs, _, err := nomad.Jobs().Allocations(*j.ID, true, nil)
+	if err != nil {
+		return nil, nil, err
+	}
+	slices.SortFunc(stubs, func(a, b *api.AllocationListStub) int { return int(b.CreateIndex) - int(a.CreateIndex) })
+	for _, stub := range stubs {
+		if stub.TaskGroup != group {
+			continue
+		}
+		alloc, _, err := nomad.Allocations().Info(stub.ID, nil)
+		if err != nil {
+			return nil, nil, err
+		}
+		state := alloc.TaskStates[task]
+		if state == nil {
+			return nil, nil, fmt.Errorf("allocation %s is %s: %s", alloc.ID, alloc.ClientStatus, alloc.ClientDescription)
+		}
+		return alloc, state, nil
+	}
+	return nil, nil, fmt.Errorf("job %s has no allocation for task %s", *j.ID, task)
+}
+
+// await waits until a task's state satisfies the condition.
+func (j *job) await(t *testing.T, task, what string, condition func(*api.TaskState) error) (*api.Allocation, *api.TaskState) {
+	t.Helper()
+	var alloc *api.Allocation
+	var state *api.TaskState
+	eventually(t, fmt.Sprintf("task %s of job %s: %s", task, *j.ID, what), func() (err error) {
+		if alloc, state, err = j.state(task); err != nil {
+			return err
+		}
+		return condition(state)
+	})
+	return alloc, state
+}
+
+// running waits until the task runs. One that has ended fails the test at once.
+func (j *job) running(t *testing.T, task string) *api.Allocation {
+	t.Helper()
+	alloc, state := j.await(t, task, "running", func(state *api.TaskState) error {
+		if state.State == "pending" {
+			return fmt.Errorf("it is pending: %s", lastEvent(state))
+		}
+		return nil
+	})
+	must.Eq(t, "running", state.State, must.Sprintf("task %s: %s", task, lastEvent(state)))
+	return alloc
+}
+
+// dead waits until the task has ended for good.
+func (j *job) dead(t *testing.T, task string) (*api.Allocation, *api.TaskState) {
+	t.Helper()
+	return j.await(t, task, "dead", func(state *api.TaskState) error {
+		if state.State != "dead" {
+			return fmt.Errorf("it is %s: %s", state.State, lastEvent(state))
+		}
+		return nil
+	})
+}
+
+// succeeded waits for the end of a task that exits with 0 and returns its standard output.
+func (j *job) succeeded(t *testing.T, task string) string {
+	t.Helper()
+	alloc, state := j.dead(t, task)
+	must.False(t, state.Failed, must.Sprintf("task %s: %s\n%s", task, events(state), j.log(t, alloc, task, "stderr")))
+	return string(j.log(t, alloc, task, "stdout"))
+}
+
+func lastEvent(state *api.TaskState) string {
+	if len(state.Events) == 0 {
+		return "no event"
+	}
+	return state.Events[len(state.Events)-1].DisplayMessage
+}
+
+// events are the texts of the task's events, as `nomad alloc status` shows them.
+func events(state *api.TaskState) string {
+	var lines []string
+	for _, event := range state.Events {
+		lines = append(lines, event.Type+": "+event.DisplayMessage)
+	}
+	return strings.Join(lines, "\n")
+}
+
+// terminated is the last event about the exit of the task's process.
+func terminated(t *testing.T, state *api.TaskState) *api.TaskEvent {
+	t.Helper()
+	for _, event := range slices.Backward(state.Events) {
+		if event.Type == api.TaskTerminated {
+			return event
+		}
+	}
+	t.Fatalf("the task has no event about its exit:\n%s", events(state))
+	return nil
+}
+
+// log is what a task has written to "stdout" or "stderr", as Nomad's API gives it.
+func (j *job) log(t *testing.T, alloc *api.Allocation, task, stream string) []byte {
+	t.Helper()
+	content, err := readLog(alloc, task, stream)
+	must.NoError(t, err)
+	return content
+}
+
+func readLog(alloc *api.Allocation, task, stream string) ([]byte, error) {
+	cancel := make(chan struct{})
+	frames, errs := nomad.AllocFS().Logs(alloc, false, task, stream, "start", 0, cancel, nil)
+	if frames == nil {
+		return nil, <-errs
+	}
+	reader := api.NewFrameReader(frames, errs, cancel)
+	content, err := io.ReadAll(reader)
+	if closed := reader.Close(); err == nil {
+		err = closed
+	}
+	return content, err
+}
+
+// prints waits until a running task has written the text to its standard output, and returns all of it.
+func (j *job) prints(t *testing.T, task, text string) string {
+	t.Helper()
+	var content []byte
+	j.await(t, task, fmt.Sprintf("printing %q", text), func(*api.TaskState) error {
+		alloc, _, err := j.state(task)
+		if err != nil {
+			return err
+		}
+		if content, err = readLog(alloc, task, "stdout"); err != nil {
+			return err
+		}
+		if !bytes.Contains(content, []byte(text)) {
+			return fmt.Errorf("it has printed %q", content)
+		}
+		return nil
+	})
+	return string(content)
+}
+
+// allocDir is the directory of an allocation under the lab's data_dir.
+func allocDir(alloc string) string { return filepath.Join(dataDir, "alloc", alloc) }
+
+const dataDir = "/opt/nomad/data"
+
+// event is the first event of a type.
+func event(t *testing.T, state *api.TaskState, kind string) *api.TaskEvent {
+	t.Helper()
+	for _, event := range state.Events {
+		if event.Type == kind {
+			return event
+		}
+	}
+	t.Fatalf("the task has no event %q:\n%s", kind, events(state))
+	return nil
+}

@@ -1,0 +1,99 @@
+# Tasks that end, each in its own way.
+job "exits" {
+  type = "batch"
+
+  restart {
+    attempts = 0
+    mode     = "fail"
+  }
+  reschedule {
+    attempts  = 0
+    unlimited = false
+  }
+
+  group "zero" {
+    task "zero" {
+      driver = "podman"
+      config {
+        image   = "busybox"
+        command = "true"
+      }
+      resources {
+        memory = 32
+      }
+    }
+  }
+
+  group "one" {
+    task "one" {
+      driver = "podman"
+      config {
+        image   = "busybox"
+        command = "false"
+      }
+      resources {
+        memory = 32
+      }
+    }
+  }
+
+  group "code-137" {
+    task "code-137" {
+      driver = "podman"
+      config {
+        image   = "busybox"
+        command = "sh"
+        args    = ["-c", "exit 137"]
+      }
+      resources {
+        memory = 32
+      }
+    }
+  }
+
+  # Killed by the test.
+  group "killed" {
+    task "killed" {
+      driver = "podman"
+      config {
+        image   = "busybox"
+        command = "sleep"
+        args    = ["1d"]
+      }
+      resources {
+        memory = 32
+      }
+    }
+  }
+
+  # Signalled by the test, through Nomad.
+  group "signalled" {
+    task "signalled" {
+      driver = "podman"
+      config {
+        image   = "busybox"
+        command = "sleep"
+        args    = ["1d"]
+        init    = true
+      }
+      resources {
+        memory = 32
+      }
+    }
+  }
+
+  # dd fills its buffer of 64 MiB.
+  group "oom" {
+    task "oom" {
+      driver = "podman"
+      config {
+        image   = "busybox"
+        command = "dd"
+        args    = ["if=/dev/zero", "of=/dev/null", "bs=64M", "count=1"]
+      }
+      resources {
+        memory = 32
+      }
+    }
+  }
+}

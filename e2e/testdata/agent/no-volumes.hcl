@@ -1,0 +1,10 @@
+plugin "nomad-driver-podman" {
+  config {
+    socket {
+      host_user = "team-a"
+    }
+    volumes {
+      enabled = false
+    }
+  }
+}

@@ -1,0 +1,14 @@
+# The test listens at /run/e2e-mute.sock and never answers.
+plugin "nomad-driver-podman" {
+  config {
+    socket {
+      host_user = "team-a"
+    }
+    socket {
+      name        = "mute"
+      socket_path = "/run/e2e-mute.sock"
+    }
+    client_http_timeout = "2s"
+    state_dir           = "/var/lib/e2e-state"
+  }
+}
