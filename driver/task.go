@@ -173,10 +173,11 @@ func (d *Driver) exitResult(ctx context.Context, t *task) *drivers.ExitResult {
 	if err != nil {
 		return unknown(err)
 	}
-	exit := &drivers.ExitResult{ExitCode: int(code), OOMKilled: container.State.OOMKilled}
-	if message := container.State.Error; message != "" {
-		exit.Err = errors.New(message)
+	// podman answers 0 about a run whose end it never saw, for instance because the user's manager was stopped.
+	if container.State.FinishedAt.Before(container.State.StartedAt) {
+		return unknown(errors.New("it has recorded no end of this run"))
 	}
+	exit := &drivers.ExitResult{ExitCode: int(code), OOMKilled: container.State.OOMKilled}
 	// A process that a signal has ended is reported as 128 and the signal's number, as a shell does (conmon(8)).
 	if signal := exit.ExitCode - 128; signal > 0 && unix.SignalName(unix.Signal(signal)) != "" {
 		exit.Signal = signal
