@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -87,7 +86,7 @@ func (l *lab) restore(ctx context.Context, s *step, http bool, extra func(*paylo
 		return err
 	}
 	s.says("starting Nomad")
-	if err := l.enter(ctx, s); err != nil {
+	if err := l.enter(ctx, s, load); err != nil {
 		l.saveLogs("start")
 		return err
 	}
@@ -96,45 +95,31 @@ func (l *lab) restore(ctx context.Context, s *step, http bool, extra func(*paylo
 
 // fill puts what every lab needs on the payload, and extra.
 func (l *lab) fill(load *payload, extra func(*payload) error) error {
-	program, err := os.Executable()
-	if err != nil {
-		return err
-	}
-	err = load.add("lab", program)
 	if l.set.plugin != "" {
-		err = errors.Join(err, load.add("plugin", l.set.plugin))
+		if err := load.add("opt/nomad/plugins/nomad-driver-podman", l.set.plugin); err != nil {
+			return err
+		}
 	}
 	if l.set.nomad != "" {
-		err = errors.Join(err, load.add("nomad", l.set.nomad))
+		if err := load.add("usr/local/bin/nomad", l.set.nomad); err != nil {
+			return err
+		}
 	}
-	if examples := filepath.Join(l.set.root, "examples"); err == nil {
-		err = addIfPresent(load, "repo/examples", examples)
-	}
-	if err == nil && extra != nil {
-		err = extra(load)
-	}
-	return err
-}
-
-func addIfPresent(load *payload, name, path string) error {
-	if err := load.add(name, path); !errors.Is(err, fs.ErrNotExist) {
+	if err := load.addIfPresent("lab/examples", filepath.Join(l.set.root, "examples")); err != nil || extra == nil {
 		return err
 	}
-	return nil
+	return extra(load)
 }
 
 // enter unpacks the payload in the guest, starts Nomad and waits for it.
-func (l *lab) enter(ctx context.Context, s *step) error {
-	text, err := os.ReadFile(filepath.Join(l.set.root, "lab/guest/enter.sh"))
-	if err != nil {
-		return err
-	}
-	now := strconv.FormatFloat(float64(time.Now().UnixMilli())/1000, 'f', 3, 64)
-	ready := "\nexec lab inside ready"
+func (l *lab) enter(ctx context.Context, s *step, load *payload) error {
+	e := enter{clock: time.Duration(time.Now().UnixNano()), offset: load.offset, nomad: l.set.nomad != ""}
 	if l.set.plugin != "" {
-		ready += " podman"
+		e.driver = "podman"
 	}
-	return l.guest.script(ctx, s, string(text)+ready, now)
+	cmd := l.guest.command(ctx, []string{"-n"}, load.bootstrap(e.args()))
+	cmd.Stdout, cmd.Stderr = s, s
+	return cmd.Run()
 }
 
 func (l *lab) close() {

@@ -41,7 +41,7 @@ func runIn(ctx context.Context, set *settings, c command) (int, error) {
 		code = max(code, booksCode)
 	}
 	if (code != 0 || err != nil) && ctx.Err() == nil {
-		l.saveLogs(filepath.Base(c.args[0]))
+		l.saveLogs(filepath.Base(strings.Fields(c.args[0] + " lab")[0]))
 	}
 	return code, err
 }
@@ -74,21 +74,22 @@ func newBinary(root string, args []string) (*binaryRun, error) {
 
 // load adds the program and the files that tests open.
 func (b *binaryRun) load(p *payload) error {
-	if err := p.add("bin/"+filepath.Base(b.file), b.file); err != nil {
+	if err := p.add("opt/lab/"+filepath.Base(b.file), b.file); err != nil {
 		return err
 	}
 	for _, name := range []string{"jobs", "testdata"} {
-		if err := addIfPresent(p, filepath.Join("repo", strings.TrimPrefix(b.dir, "/lab"), name), filepath.Join(b.here, name)); err != nil {
+		if err := p.addIfPresent(filepath.Join(b.dir, name), filepath.Join(b.here, name)); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// words is the command in the guest. Files that go test wants written for its own
+// words is the command in the guest: not below /run, where programs cannot be
+// executed. Files that go test wants written for its own
 // cache of results would not come back, so it does not get them.
 func (b *binaryRun) words() []string {
-	words := []string{"/opt/lab/bin/" + filepath.Base(b.file)}
+	words := []string{"/opt/lab/" + filepath.Base(b.file)}
 	for _, arg := range b.args {
 		if !strings.HasPrefix(arg, "-test.testlogfile=") {
 			words = append(words, arg)
@@ -113,7 +114,7 @@ func (l *lab) main(ctx context.Context, dir string, words []string) (int, error)
 		}
 	}
 	// A shell around it turns the end by a signal into an exit code.
-	script.WriteString(`; bash -c 'echo $BASHPID >/opt/lab/main.pid; exec "$@"' main`)
+	script.WriteString(`; bash -c 'echo $BASHPID >/run/lab.pid; exec "$@"' main`)
 	for _, word := range words {
 		script.WriteString(" " + quote(word))
 	}
@@ -145,7 +146,7 @@ func (l *lab) main(ctx context.Context, dir string, words []string) (int, error)
 			}
 			impatient = time.After(10 * time.Second)
 			// Only numbers from the kernel reach this shell.
-			pass := fmt.Sprintf("kill -%d $(cat /opt/lab/main.pid)", sig)
+			pass := fmt.Sprintf("kill -%d $(cat /run/lab.pid)", sig)
 			_ = l.guest.command(context.WithoutCancel(ctx), []string{"-n"}, pass).Start()
 		case <-impatient:
 			_ = signalGroup(cmd, syscall.SIGKILL)
@@ -297,4 +298,3 @@ func down(ctx context.Context, set *settings) error {
 		}
 	}
 }
-

@@ -16,13 +16,13 @@ case $what in
 nomad)
     cd "$lab/nomad"
     # cgo, because Nomad's user lookups and its host statistics are built with it.
-    CGO_ENABLED=1 go build -trimpath -tags ui,osusergo,netgo \
+    CGO_ENABLED=1 go build -trimpath -buildvcs=false -tags ui,osusergo,netgo \
         -ldflags '-s -w -linkmode external -extldflags -static' \
         -o "$file" github.com/hashicorp/nomad
     ;;
 probe)
     cd "$lab/probe"
-    CGO_ENABLED=0 go build -trimpath -ldflags '-s -w' -o "$file" .
+    CGO_ENABLED=0 go build -trimpath -buildvcs=false -ldflags '-s -w' -o "$file" .
     ;;
 *)
     echo "binaries.sh: unknown program $what" >&2

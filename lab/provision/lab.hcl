@@ -9,8 +9,8 @@ telemetry {
 
 client {
   options = {
-    # Clouds are looked for with time-outs of seconds.
-    "fingerprint.denylist" = "env_aws,env_azure,env_digitalocean,env_gce"
+    # Clouds and Vault are looked for with retries, for seconds.
+    "fingerprint.denylist" = "env_aws,env_azure,env_digitalocean,env_gce,vault"
     "driver.denylist"      = "docker,exec,java,qemu"
   }
 }
