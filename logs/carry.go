@@ -44,7 +44,7 @@ func (f *follower) carry(ctx context.Context, last bool) (more bool, err error) 
 	if err := errors.Join(f.account(), f.save()); err != nil {
 		return false, err
 	}
-	f.trim()
+	f.trim(n < chunk)
 	return true, nil
 }
 
@@ -134,7 +134,7 @@ func (f *follower) drop(behind int64) error {
 	if err := f.save(); err != nil {
 		return err
 	}
-	f.trim()
+	f.trim(true)
 	return nil
 }
 

@@ -75,7 +75,7 @@ func (c *Client) Follow(ctx context.Context, r FollowRequest) error {
 // logmon has read everything, the FIFOs are closed all the same and the error says how much is lost.
 // Finishing a task that is not followed does nothing.
 func (c *Client) Finish(ctx context.Context, task string) error {
-	r := finishRequest{Task: task, Timeout: maxFinish}
+	r := finishRequest{Task: task, Timeout: defaultFinish}
 	if deadline, ok := ctx.Deadline(); ok {
 		// The process gives up a little earlier than the caller, who then hears what was lost.
 		r.Timeout = time.Until(deadline) * 9 / 10

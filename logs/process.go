@@ -46,8 +46,8 @@ type finishRequest struct {
 }
 
 const (
-	// maxFinish bounds a Finish whose caller gave no deadline.
-	maxFinish = 30 * time.Second
+	// defaultFinish is for a Finish whose caller gave no deadline.
+	defaultFinish = 30 * time.Second
 	// maxRequest bounds a request's body, bytes.
 	maxRequest = 64 << 10
 	// requestTimeout bounds how long a client may take to send a request.
@@ -126,7 +126,7 @@ func (h *handler) mux() http.Handler {
 	mux.HandleFunc("POST "+pathFinish, func(w http.ResponseWriter, req *http.Request) {
 		var r finishRequest
 		if decode(w, req, &r) {
-			ctx, cancel := context.WithTimeout(context.WithoutCancel(req.Context()), min(max(r.Timeout, 0), maxFinish))
+			ctx, cancel := context.WithTimeout(context.WithoutCancel(req.Context()), max(r.Timeout, 0))
 			defer cancel()
 			answer(w, nil, h.tasks.finish(ctx, r.Task))
 		}

@@ -19,21 +19,26 @@ const (
 )
 
 const (
-	// collapseStep is how much is collapsed at once, and what it is a multiple of; fallocate(2)
+	// collapseStep is how much is collapsed at least, and what it is a multiple of; fallocate(2)
 	// wants it to be one of the filesystem's blocks.
 	collapseStep = 1 << 20
+	// collapseAhead is how much may gather while the reader is behind: collapsing costs the
+	// page cache of all that follows.
+	collapseAhead = 16 << 20
 	// punchStep is the same for holes.
 	punchStep = 4 << 20
 	// maxLine is more than conmon's longest line: it splits them at 8 KiB.
 	maxLine = 16 << 10
 )
 
-// trim drops what logmon has read from the file.
-func (f *follower) trim() {
+// trim drops what logmon has read from the file. atEnd says that there was no more to read.
+func (f *follower) trim(atEnd bool) {
 	var err error
 	switch f.trimming {
 	case collapse:
-		err = f.collapse()
+		if atEnd || f.pos.Done.Offset >= collapseAhead {
+			err = f.collapse()
+		}
 	case punch:
 		err = f.punch()
 	case keep:

@@ -15,6 +15,7 @@ import (
 	systemd "github.com/coreos/go-systemd/v22/dbus"
 	"github.com/godbus/dbus/v5"
 	"github.com/hashicorp/go-hclog"
+	"golang.org/x/sync/semaphore"
 	"golang.org/x/sys/unix"
 )
 
@@ -96,36 +97,40 @@ func self() (executable, error) {
 // probeTimeout is how long a log process may take to say which binary it is before it is restarted.
 const probeTimeout = 5 * time.Second
 
+// ensuring is held by one Ensure at a time, so that many tasks' starts do not restart the log process in turn.
+var ensuring = semaphore.NewWeighted(1)
+
 // Ensure makes sure that the log process runs, and runs the calling process's binary, and returns its client.
-// A process of another binary is restarted, which no reader of a FIFO notices. Give ctx a deadline.
+// A process of another binary is restarted, which no reader of a FIFO notices. When it is as it should be,
+// that costs one request on its socket. Give ctx a deadline.
 func Ensure(ctx context.Context, s Systemd, socket, stateDir string) (*Client, error) {
+	if err := ensuring.Acquire(ctx, 1); err != nil {
+		return nil, fmt.Errorf("log process: still being started: %w", err)
+	}
+	defer ensuring.Release(1)
 	want, err := self()
 	if err != nil {
 		return nil, err
-	}
-	exe, err := link(stateDir)
-	if err != nil {
-		return nil, fmt.Errorf("log process: %w", err)
 	}
 	c := NewClient(socket)
 	probe, cancel := context.WithTimeout(ctx, probeTimeout)
 	defer cancel()
 	var got executable
-	err = c.try(probe, http.MethodGet, pathBuild, nil, &got)
-	switch {
-	case err == nil && got == want:
+	answers := c.try(probe, http.MethodGet, pathBuild, nil, &got) == nil
+	if answers && got == want {
 		return c, nil
-	case err == nil:
-		err = s.RestartUnit(ctx, UnitName)
-	default:
-		// It may be there and not answer; else it is made.
-		if err = s.RestartUnit(ctx, UnitName); err != nil {
-			name, props := Unit(exe, socket, stateDir)
-			if started := s.StartTransient(ctx, name, props); started == nil {
-				err = nil
-			} else {
-				err = errors.Join(started, err)
-			}
+	}
+	exe, err := link(stateDir)
+	if err != nil {
+		return nil, fmt.Errorf("log process: %w", err)
+	}
+	// One that does not answer may be there all the same; else it is made.
+	if err = s.RestartUnit(ctx, UnitName); err != nil && !answers {
+		name, props := Unit(exe, socket, stateDir)
+		if started := s.StartTransient(ctx, name, props); started != nil {
+			err = errors.Join(started, err)
+		} else {
+			err = nil
 		}
 	}
 	if err != nil {
