@@ -242,9 +242,6 @@ func (s *start) watch(ctx context.Context) error {
 // take opens the task's pidfds and cgroup. What an endpoint answers is its host user's word: a process counts only
 // when it is in the cgroup that podman named, and that only when it lies under the user's own manager.
 func (d *Driver) take(t *task, pid, conmon int, endpoint *sockets.Endpoint) error {
-	if endpoint.Rootless() && !cgroupv2.InUserManager(t.state.Cgroup, endpoint.User().UID) {
-		return fmt.Errorf("the container's cgroup %q is not under user@%d.service: set cgroup_manager = \"systemd\" in the containers.conf of host user %s", t.state.Cgroup, endpoint.User().UID, endpoint.User().Name)
-	}
 	process, err := exits.Identify(pid)
 	if errors.Is(err, exits.ErrGone) {
 		return nil // ended meanwhile
@@ -259,6 +256,13 @@ func (d *Driver) take(t *task, pid, conmon int, endpoint *sockets.Endpoint) erro
 	}
 	if err != nil {
 		return err
+	}
+	// podman names no cgroup when the process ended between its looks at the two.
+	if t.state.Cgroup == "" && t.endsWithin(d.ctx, time.Second) {
+		return nil
+	}
+	if endpoint.Rootless() && !cgroupv2.InUserManager(t.state.Cgroup, endpoint.User().UID) {
+		return fmt.Errorf("the container's cgroup %q is not under user@%d.service: set cgroup_manager = \"systemd\" in the containers.conf of host user %s", t.state.Cgroup, endpoint.User().UID, endpoint.User().Name)
 	}
 	in, err := cgroupv2.Of(pid)
 	if errors.Is(err, cgroupv2.ErrGone) {
