@@ -62,7 +62,7 @@ for name in busybox redis nats probe; do
     cp -a "$work/base" "$work/$name/tree"
 done
 
-copy_programs "$work/redis/tree" /usr/bin/redis-server /usr/bin/redis-cli
+copy_programs "$work/redis/tree" /usr/bin/redis-server /usr/bin/redis-cli /usr/bin/setpriv
 copy_programs "$work/nats/tree" "$(PATH=$PATH:/usr/sbin command -v nats-server)"
 install "$root/build/probe" "$work/probe/tree/bin/probe"
 

@@ -10,7 +10,7 @@ fi
 if [ "$1" = redis-server ]; then
     if [ "$(id -u)" = 0 ]; then
         find . ! -user redis -exec chown redis {} +
-        exec setuidgid redis "$0" "$@"
+        exec setpriv --reuid redis --regid redis --clear-groups "$0" "$@"
     fi
     # The official image is built without protected mode, which refuses
     # connections that do not come from the loopback address.
