@@ -3,7 +3,6 @@ package logs
 import (
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"io"
 )
@@ -11,7 +10,7 @@ import (
 // carry delivers the next chunk of the file. It returns false at its end.
 func (f *follower) carry(ctx context.Context, last bool) (more bool, err error) {
 	if f.bufs == nil {
-		f.bufs = pool.Get().(*buffers) //nolint:errcheck,forcetypeassert // holds nothing else
+		f.bufs = pool.Get().(*buffers) //nolint:errcheck // holds nothing else
 	}
 	n, err := f.log.ReadAt(f.bufs.in[:], f.pos.Read.Offset)
 	if err != nil && err != io.EOF {
@@ -41,9 +40,10 @@ func (f *follower) carry(ctx context.Context, last bool) (more bool, err error) 
 	f.pos.Sent = [streams]uint32{}
 	f.pos.Gap = false
 	f.pass()
-	if err := errors.Join(f.account(), f.save()); err != nil {
+	if err := f.account(); err != nil {
 		return false, err
 	}
+	f.checkpoint()
 	f.trim(n < chunk)
 	return true, nil
 }
@@ -56,7 +56,7 @@ func (f *follower) truncated() (bool, error) {
 	}
 	f.logger.Warn("the log file was truncated by somebody; starting over", "task", f.req.Task, "file", f.req.File)
 	f.restartAt(0)
-	return true, f.save()
+	return true, nil
 }
 
 // behind returns how many bytes of the file were not read yet.
@@ -86,9 +86,7 @@ func (f *follower) deliver(ctx context.Context, out *output) (skipped bool, err 
 
 // await writes to a FIFO that was full, once it no longer is.
 func (f *follower) await(ctx context.Context, w *fifo, p []byte) (n int, skipped bool, err error) {
-	if err := f.save(); err != nil {
-		return 0, false, err
-	}
+	f.checkpoint()
 	f.stalled.Store(true)
 	defer f.stalled.Store(false)
 	for {
@@ -131,9 +129,7 @@ func (f *follower) drop(behind int64) error {
 		f.pos.MidLine[s] = w.midLine
 	}
 	f.logger.Warn("dropped the oldest lines of a log that nobody reads", "task", f.req.Task, "bytes", dropped)
-	if err := f.save(); err != nil {
-		return err
-	}
+	f.checkpoint()
 	f.trim(true)
 	return nil
 }

@@ -45,6 +45,7 @@ type follower struct {
 	trimming trimming
 	punched  int64
 	bufs     *buffers
+	unsaved  bool // the last checkpoint failed
 
 	wake      chan struct{}
 	finishing chan struct{}
@@ -114,7 +115,8 @@ func follow(ctx context.Context, c followerConfig) (*follower, error) {
 		defer c.watch.remove(watch)
 		defer f.stop(nil)
 		defer context.AfterFunc(ctx, f.interrupt)()
-		f.err = errors.Join(f.run(ctx), f.account(), f.save())
+		f.err = errors.Join(f.run(ctx), f.account())
+		f.checkpoint()
 		f.release()
 	}()
 	return f, nil
@@ -225,6 +227,15 @@ func (f *follower) save() error {
 	f.offset.Store(f.pos.Read.Offset)
 	f.dropped.Store(f.pos.Dropped)
 	return f.pos.saveTo(f.offsets)
+}
+
+// checkpoint saves the position. When that fails, delivering goes on: only a successor would repeat lines.
+func (f *follower) checkpoint() {
+	err := f.save()
+	if err != nil && !f.unsaved {
+		f.logger.Error("cannot save how far a task's log was delivered", "task", f.req.Task, "error", err)
+	}
+	f.unsaved = err != nil
 }
 
 // drain waits until the readers have taken everything: what lies in a FIFO when nobody has it open any more is lost.

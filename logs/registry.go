@@ -24,7 +24,7 @@ import (
 // registry holds the tasks that the log process follows, and keeps of each in the state directory and in
 // systemd what a successor needs.
 type registry struct {
-	ctx     context.Context //nolint:containedctx // ends the followers
+	ctx     context.Context // ends the followers
 	dir     string
 	backlog int64
 	store   fdStore

@@ -73,17 +73,15 @@ func (f *follower) collapse() error {
 		return nil // could not be told apart; another n will do
 	}
 	f.pos.Cut = n
-	if err := f.save(); err != nil {
-		return err
+	err = f.save()
+	if err == nil {
+		err = fallocate(f.log, unix.FALLOC_FL_COLLAPSE_RANGE, 0, n)
 	}
-	err = fallocate(f.log, unix.FALLOC_FL_COLLAPSE_RANGE, 0, n)
 	if err == nil {
 		f.shift(n)
 	}
 	f.pos.Cut = 0
-	if saveErr := f.save(); saveErr != nil {
-		return saveErr
-	}
+	f.checkpoint()
 	return err
 }
 
