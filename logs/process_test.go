@@ -57,7 +57,7 @@ func TestAbsentReaders(t *testing.T) {
 	for _, x := range []*fixture{late, never, other} {
 		must.NoError(t, p.Follow(soon(t), x.req))
 	}
-	text := numbered(1, 50000)
+	text := numbered(1, 20000)
 	late.conmon.print(stdout, text)
 	never.conmon.print(stdout, text)
 	other.conmon.print(stdout, text)

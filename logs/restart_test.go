@@ -14,7 +14,7 @@ import (
 func TestRestart(t *testing.T) {
 	x, p := newFixture(t, "a/web"), supervise(t)
 	must.NoError(t, p.Follow(soon(t), x.req))
-	const last = 60000
+	const last = 30000
 	wrote := x.write(last)
 	p.restart(unix.SIGTERM) // nobody reads yet
 	out, err := newLogmon(t, x.req.Stdout), newLogmon(t, x.req.Stderr)
@@ -33,7 +33,7 @@ func TestRestart(t *testing.T) {
 func TestKill(t *testing.T) {
 	x, p := newFixture(t, "a/web"), supervise(t)
 	must.NoError(t, p.Follow(soon(t), x.req))
-	const last, kills = 60000, 5
+	const last, kills = 30000, 5
 	out, err := newLogmon(t, x.req.Stdout), newLogmon(t, x.req.Stderr)
 	wrote := x.write(last)
 	for i := 1; i <= kills; i++ {

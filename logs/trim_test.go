@@ -31,7 +31,7 @@ func TestTrim(t *testing.T) {
 			}
 			must.NoError(t, p.Follow(soon(t), x.req))
 			out, errs := newLogmon(t, x.req.Stdout), newLogmon(t, x.req.Stderr)
-			const last = 100000
+			const last = 50000
 			<-x.write(last)
 			out.await(t, atLeast(last))
 			errs.await(t, atLeast(last))
