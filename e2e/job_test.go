@@ -287,3 +287,15 @@ func event(t *testing.T, state *api.TaskState, kind string) *api.TaskEvent {
 	t.Fatalf("the task has no event %q:\n%s", kind, events(state))
 	return nil
 }
+
+// once lets no task be tried again.
+func once(j *api.Job) {
+	never, no, fail := 0, false, "fail"
+	for _, group := range j.TaskGroups {
+		group.RestartPolicy.Attempts, group.RestartPolicy.Mode = &never, &fail
+		group.ReschedulePolicy = &api.ReschedulePolicy{Attempts: &never, Unlimited: &no}
+		for _, task := range group.Tasks {
+			task.RestartPolicy = group.RestartPolicy
+		}
+	}
+}

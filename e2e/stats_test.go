@@ -134,7 +134,7 @@ func (m *measure) compare(t *testing.T) {
 		t.Logf("memory %s: Nomad %.0f, cgroup %.0f", name, values[0], values[1])
 		near(t, "memory "+name, values[0], values[1], 64<<10)
 	}
-	must.SliceContainsAll(t, m.memory.Measured, []string{"RSS", "Cache", "Usage", "Max Usage"})
+	must.SliceContainsSubset(t, m.memory.Measured, []string{"RSS", "Cache", "Usage", "Max Usage"})
 }
 
 // near asserts a difference of at most 5 %, or of what is below the resolution.
