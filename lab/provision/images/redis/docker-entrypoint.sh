@@ -10,7 +10,8 @@ fi
 if [ "$1" = redis-server ]; then
     if [ "$(id -u)" = 0 ]; then
         find . ! -user redis -exec chown redis {} +
-        exec setpriv --reuid redis --regid redis --clear-groups "$0" "$@"
+        # By its path: Debian's busybox prefers its own applet to programs of that name.
+        exec /usr/bin/setpriv --reuid redis --regid redis --clear-groups "$0" "$@"
     fi
     # The official image is built without protected mode, which refuses
     # connections that do not come from the loopback address.
