@@ -4,6 +4,7 @@ package e2e
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -11,6 +12,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/hashicorp/nomad/api"
 	"github.com/shoenig/test/must"
@@ -80,12 +82,17 @@ func (j *job) purge(t *testing.T) {
 	_, _, err := nomad.Jobs().Deregister(*j.ID, true, nil)
 	must.NoError(t, err)
 	for _, stub := range allocs {
+		var index uint64
 		eventually(t, "the end of allocation "+stub.ID, func() error {
-			alloc, _, err := nomad.Allocations().Info(stub.ID, nil)
-			if err == nil && !alloc.ClientTerminalStatus() {
-				err = fmt.Errorf("it is %s", alloc.ClientStatus)
+			alloc, meta, err := nomad.Allocations().Info(stub.ID, &api.QueryOptions{WaitIndex: index, WaitTime: 10 * time.Second})
+			if err != nil {
+				return err
 			}
-			return err
+			index = meta.LastIndex
+			if !alloc.ClientTerminalStatus() {
+				return fmt.Errorf("it is %s", alloc.ClientStatus)
+			}
+			return nil
 		})
 	}
 	must.NoError(t, nomad.System().GarbageCollect())
@@ -130,43 +137,47 @@ func (j *job) group(task string) string {
 	return ""
 }
 
-// state is the newest allocation with that task and the task's state in it.
-func (j *job) state(task string) (*api.Allocation, *api.TaskState, error) {
-	group := j.group(task)
-	stubs, _, err := nomad.Jobs().Allocations(*j.ID, true, nil)
+// state is the newest allocation with that task and the task's state in it, once Nomad knows more than at the index.
+func (j *job) state(task string, index uint64) (*api.AllocationListStub, *api.TaskState, uint64, error) {
+	stubs, meta, err := nomad.Jobs().Allocations(*j.ID, true, &api.QueryOptions{WaitIndex: index, WaitTime: 10 * time.Second})
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, 0, err
 	}
 	slices.SortFunc(stubs, func(a, b *api.AllocationListStub) int { return int(b.CreateIndex) - int(a.CreateIndex) })
 	for _, stub := range stubs {
-		if stub.TaskGroup != group {
-			continue
+		if stub.TaskGroup == j.group(task) {
+			return stub, stub.TaskStates[task], meta.LastIndex, nil
 		}
-		alloc, _, err := nomad.Allocations().Info(stub.ID, nil)
-		if err != nil {
-			return nil, nil, err
-		}
-		state := alloc.TaskStates[task]
-		if state == nil {
-			return nil, nil, fmt.Errorf("allocation %s is %s: %s", alloc.ID, alloc.ClientStatus, alloc.ClientDescription)
-		}
-		return alloc, state, nil
 	}
-	return nil, nil, fmt.Errorf("job %s has no allocation for task %s", *j.ID, task)
+	return nil, nil, meta.LastIndex, nil
 }
 
-// await waits until a task's state satisfies the condition.
+// await waits until a task's state satisfies the condition. It asks Nomad to tell when that changes, since an answer
+// costs an emulated machine a lot.
 func (j *job) await(t *testing.T, task, what string, condition func(*api.TaskState) error) (*api.Allocation, *api.TaskState) {
 	t.Helper()
-	var alloc *api.Allocation
-	var state *api.TaskState
-	eventually(t, fmt.Sprintf("task %s of job %s: %s", task, *j.ID, what), func() (err error) {
-		if alloc, state, err = j.state(task); err != nil {
-			return err
+	deadline := time.Now().Add(patience)
+	var index uint64
+	for {
+		stub, state, now, err := j.state(task, index)
+		must.NoError(t, err)
+		unmet := errors.New("it has no allocation")
+		if stub != nil {
+			unmet = fmt.Errorf("allocation %s is %s: %s", stub.ID, stub.ClientStatus, stub.ClientDescription)
 		}
-		return condition(state)
-	})
-	return alloc, state
+		if state != nil {
+			unmet = condition(state)
+		}
+		if unmet == nil {
+			alloc, _, err := nomad.Allocations().Info(stub.ID, nil)
+			must.NoError(t, err)
+			return alloc, state
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("task %s of job %s: %s: not within %s: %v", task, *j.ID, what, patience, unmet)
+		}
+		index = now
+	}
 }
 
 // running waits until the task runs. One that has ended fails the test at once.
@@ -251,23 +262,32 @@ func readLog(alloc *api.Allocation, task, stream string) ([]byte, error) {
 	return content, err
 }
 
-// prints waits until a running task has written the text to its standard output, and returns all of it.
+// prints waits until a task has written the text to its standard output, and returns all of it up to there.
 func (j *job) prints(t *testing.T, task, text string) string {
 	t.Helper()
-	var content []byte
-	j.await(t, task, fmt.Sprintf("printing %q", text), func(*api.TaskState) error {
-		alloc, _, err := j.state(task)
-		if err != nil {
-			return err
-		}
-		if content, err = readLog(alloc, task, "stdout"); err != nil {
-			return err
-		}
-		if !bytes.Contains(content, []byte(text)) {
-			return fmt.Errorf("it has printed %q", content)
+	alloc, _ := j.await(t, task, "started", func(state *api.TaskState) error {
+		if state.State == "pending" {
+			return fmt.Errorf("it is pending: %s", lastEvent(state))
 		}
 		return nil
 	})
+	cancel := make(chan struct{})
+	defer close(cancel)
+	frames, errs := nomad.AllocFS().Logs(alloc, true, task, "stdout", "start", 0, cancel, nil)
+	limit := time.NewTimer(patience)
+	defer limit.Stop()
+	var content []byte
+	for !bytes.Contains(content, []byte(text)) {
+		select {
+		case frame, open := <-frames:
+			must.True(t, open, must.Sprintf("the log of task %s ended with %q", task, content))
+			content = append(content, frame.Data...)
+		case err := <-errs:
+			must.NoError(t, err)
+		case <-limit.C:
+			t.Fatalf("task %s has not printed %q within %s, but %q", task, text, patience, content)
+		}
+	}
 	return string(content)
 }
 

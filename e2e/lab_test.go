@@ -61,7 +61,7 @@ func readyNode() (*api.Node, error) {
 // within tries until the condition holds. The error is the condition's last one.
 func within(limit time.Duration, condition func() error) error {
 	deadline := time.Now().Add(limit)
-	ticker := time.NewTicker(200 * time.Millisecond)
+	ticker := time.NewTicker(500 * time.Millisecond)
 	defer ticker.Stop()
 	for {
 		err := condition()

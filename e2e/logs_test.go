@@ -70,7 +70,7 @@ func TestLogsOfKilledDriver(t *testing.T) {
 	}
 	j.prints(t, "count", "\n100000\n")
 	sameLines(t, want.String(), j.log(t, alloc, "count", "stdout"))
-	_, state, err := j.state("count")
+	_, state, _, err := j.state("count", 0)
 	must.NoError(t, err)
 	must.Eq(t, "running", state.State)
 	must.Eq(t, 0, state.Restarts)

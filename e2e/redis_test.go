@@ -34,7 +34,7 @@ func TestRedis(t *testing.T) {
 		}
 		must.StrHasPrefix(t, "/user.slice/user-2001.slice/user@2001.service/", redis.State.CgroupPath)
 		must.StrContains(t, j.prints(t, "redis", "Ready to accept connections"), "Redis is starting")
-		_, state, err := j.state("redis")
+		_, state, _, err := j.state("redis", 0)
 		must.NoError(t, err)
 		must.StrContains(t, events(state), "Activating the podman socket of host user team-a")
 		must.StrContains(t, events(state), "Pulled image docker.io/library/redis:latest")
