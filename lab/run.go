@@ -17,16 +17,14 @@ import (
 // of this machine. Output is streamed, signals are passed on, the exit code is the
 // command's.
 func runIn(ctx context.Context, set *settings, c command) (int, error) {
-	words, extra := c.args, (func(*payload) error)(nil)
-	dir := "/lab"
+	words, dir := []string{"bash", "-c", strings.Join(c.args, " ")}, "/lab"
+	var extra func(*payload) error
 	if c.verb == "exec" {
 		b, err := newBinary(set.root, c.args)
 		if err != nil {
 			return 1, err
 		}
 		words, extra, dir = b.words(), b.load, b.dir
-	} else {
-		words = []string{"bash", "-c", strings.Join(c.args, " ")}
 	}
 
 	l, err := start(ctx, set, false, extra)
