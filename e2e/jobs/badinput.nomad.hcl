@@ -2,10 +2,6 @@
 job "badinput" {
   type = "batch"
 
-  restart {
-    attempts = 0
-    mode     = "fail"
-  }
   reschedule {
     attempts  = 0
     unlimited = false
@@ -13,6 +9,10 @@ job "badinput" {
 
   # An unknown host user.
   group "unknown-user" {
+    restart {
+      attempts = 0
+      mode     = "fail"
+    }
     ephemeral_disk {
       size = 20
     }
@@ -36,6 +36,10 @@ job "badinput" {
 
   # A host user that the agent does not allow.
   group "forbidden-user" {
+    restart {
+      attempts = 0
+      mode     = "fail"
+    }
     ephemeral_disk {
       size = 20
     }
@@ -59,6 +63,10 @@ job "badinput" {
 
   # Root is not a host user.
   group "root-user" {
+    restart {
+      attempts = 0
+      mode     = "fail"
+    }
     ephemeral_disk {
       size = 20
     }
@@ -82,6 +90,10 @@ job "badinput" {
 
   # A host user without subordinate IDs, made by the test.
   group "no-subids" {
+    restart {
+      attempts = 0
+      mode     = "fail"
+    }
     ephemeral_disk {
       size = 20
     }
@@ -105,6 +117,10 @@ job "badinput" {
 
   # A socket that the agent does not have.
   group "unknown-socket" {
+    restart {
+      attempts = 0
+      mode     = "fail"
+    }
     ephemeral_disk {
       size = 20
     }
@@ -128,6 +144,10 @@ job "badinput" {
 
   # Both ways to name an endpoint.
   group "two-endpoints" {
+    restart {
+      attempts = 0
+      mode     = "fail"
+    }
     ephemeral_disk {
       size = 20
     }
@@ -152,6 +172,10 @@ job "badinput" {
 
   # An image that the registry does not have.
   group "missing-image" {
+    restart {
+      attempts = 0
+      mode     = "fail"
+    }
     ephemeral_disk {
       size = 20
     }
@@ -173,6 +197,10 @@ job "badinput" {
 
   # No image at all.
   group "no-image" {
+    restart {
+      attempts = 0
+      mode     = "fail"
+    }
     ephemeral_disk {
       size = 20
     }
@@ -194,6 +222,10 @@ job "badinput" {
 
   # What is not the name of an image.
   group "image-name" {
+    restart {
+      attempts = 0
+      mode     = "fail"
+    }
     ephemeral_disk {
       size = 20
     }
@@ -215,6 +247,10 @@ job "badinput" {
 
   # A transport that is not one of ours.
   group "image-transport" {
+    restart {
+      attempts = 0
+      mode     = "fail"
+    }
     ephemeral_disk {
       size = 20
     }
@@ -236,6 +272,10 @@ job "badinput" {
 
   # A volume with no absolute destination.
   group "malformed-volume" {
+    restart {
+      attempts = 0
+      mode     = "fail"
+    }
     ephemeral_disk {
       size = 20
     }
@@ -259,6 +299,10 @@ job "badinput" {
 
   # A volume whose source is not there.
   group "missing-volume" {
+    restart {
+      attempts = 0
+      mode     = "fail"
+    }
     ephemeral_disk {
       size = 20
     }
@@ -282,6 +326,10 @@ job "badinput" {
 
   # A relative volume that leads out of the allocation's directory.
   group "escaping-volume" {
+    restart {
+      attempts = 0
+      mode     = "fail"
+    }
     ephemeral_disk {
       size = 20
     }
@@ -305,6 +353,10 @@ job "badinput" {
 
   # A tmpfs with a source.
   group "malformed-tmpfs" {
+    restart {
+      attempts = 0
+      mode     = "fail"
+    }
     ephemeral_disk {
       size = 20
     }
@@ -328,6 +380,10 @@ job "badinput" {
 
   # A negative number.
   group "negative-port" {
+    restart {
+      attempts = 0
+      mode     = "fail"
+    }
     ephemeral_disk {
       size = 20
     }
@@ -353,6 +409,10 @@ job "badinput" {
 
   # A port label that the group does not have.
   group "unknown-port" {
+    restart {
+      attempts = 0
+      mode     = "fail"
+    }
     ephemeral_disk {
       size = 20
     }
@@ -376,6 +436,10 @@ job "badinput" {
 
   # An unknown network mode.
   group "unknown-network" {
+    restart {
+      attempts = 0
+      mode     = "fail"
+    }
     ephemeral_disk {
       size = 20
     }
@@ -399,6 +463,10 @@ job "badinput" {
 
   # What is not a duration.
   group "pull-timeout" {
+    restart {
+      attempts = 0
+      mode     = "fail"
+    }
     ephemeral_disk {
       size = 20
     }
@@ -422,6 +490,10 @@ job "badinput" {
 
   # A relative path.
   group "working-dir" {
+    restart {
+      attempts = 0
+      mode     = "fail"
+    }
     ephemeral_disk {
       size = 20
     }
@@ -445,6 +517,10 @@ job "badinput" {
 
   # An option that there is not.
   group "unknown-option" {
+    restart {
+      attempts = 0
+      mode     = "fail"
+    }
     ephemeral_disk {
       size = 20
     }
@@ -468,6 +544,10 @@ job "badinput" {
 
   # A list where a string belongs.
   group "wrong-type" {
+    restart {
+      attempts = 0
+      mode     = "fail"
+    }
     ephemeral_disk {
       size = 20
     }

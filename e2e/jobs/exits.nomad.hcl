@@ -2,16 +2,16 @@
 job "exits" {
   type = "batch"
 
-  restart {
-    attempts = 0
-    mode     = "fail"
-  }
   reschedule {
     attempts  = 0
     unlimited = false
   }
 
   group "zero" {
+    restart {
+      attempts = 0
+      mode     = "fail"
+    }
     task "zero" {
       driver = "podman"
       config {
@@ -25,6 +25,10 @@ job "exits" {
   }
 
   group "one" {
+    restart {
+      attempts = 0
+      mode     = "fail"
+    }
     task "one" {
       driver = "podman"
       config {
@@ -38,6 +42,10 @@ job "exits" {
   }
 
   group "code-137" {
+    restart {
+      attempts = 0
+      mode     = "fail"
+    }
     task "code-137" {
       driver = "podman"
       config {
@@ -53,6 +61,10 @@ job "exits" {
 
   # Killed by the test.
   group "killed" {
+    restart {
+      attempts = 0
+      mode     = "fail"
+    }
     task "killed" {
       driver = "podman"
       config {
@@ -68,6 +80,10 @@ job "exits" {
 
   # Signalled by the test, through Nomad.
   group "signalled" {
+    restart {
+      attempts = 0
+      mode     = "fail"
+    }
     task "signalled" {
       driver = "podman"
       config {
@@ -84,6 +100,10 @@ job "exits" {
 
   # dd fills its buffer of 64 MiB.
   group "oom" {
+    restart {
+      attempts = 0
+      mode     = "fail"
+    }
     task "oom" {
       driver = "podman"
       config {

@@ -2,10 +2,6 @@
 job "image" {
   type = "batch"
 
-  restart {
-    attempts = 0
-    mode     = "fail"
-  }
   reschedule {
     attempts  = 0
     unlimited = false
@@ -13,6 +9,10 @@ job "image" {
 
   # Prints its version and ends.
   group "reference" {
+    restart {
+      attempts = 0
+      mode     = "fail"
+    }
     task "reference" {
       driver = "podman"
       config {
@@ -26,6 +26,10 @@ job "image" {
   }
 
   group "docker" {
+    restart {
+      attempts = 0
+      mode     = "fail"
+    }
     task "docker" {
       driver = "podman"
       config {
@@ -40,6 +44,10 @@ job "image" {
   }
 
   group "short" {
+    restart {
+      attempts = 0
+      mode     = "fail"
+    }
     task "short" {
       driver = "podman"
       config {
@@ -54,6 +62,10 @@ job "image" {
   }
 
   group "force-pull" {
+    restart {
+      attempts = 0
+      mode     = "fail"
+    }
     task "force-pull" {
       driver = "podman"
       config {
@@ -70,6 +82,10 @@ job "image" {
 
   # From the registry that the test starts.
   group "auth" {
+    restart {
+      attempts = 0
+      mode     = "fail"
+    }
     task "auth" {
       driver = "podman"
       config {
@@ -89,6 +105,10 @@ job "image" {
   }
 
   group "wrong-password" {
+    restart {
+      attempts = 0
+      mode     = "fail"
+    }
     task "wrong-password" {
       driver = "podman"
       config {
@@ -107,6 +127,10 @@ job "image" {
 
   # What the registry does not speak, and must by registries.conf.
   group "verified" {
+    restart {
+      attempts = 0
+      mode     = "fail"
+    }
     task "verified" {
       driver = "podman"
       config {
@@ -124,6 +148,10 @@ job "image" {
 
   # From a registry that never answers.
   group "slow" {
+    restart {
+      attempts = 0
+      mode     = "fail"
+    }
     task "slow" {
       driver = "podman"
       config {

@@ -2,16 +2,16 @@
 job "routing" {
   type = "batch"
 
-  restart {
-    attempts = 0
-    mode     = "fail"
-  }
   reschedule {
     attempts  = 0
     unlimited = false
   }
 
   group "unnamed" {
+    restart {
+      attempts = 0
+      mode     = "fail"
+    }
     task "unnamed" {
       driver = "podman"
       config {
@@ -26,6 +26,10 @@ job "routing" {
   }
 
   group "named" {
+    restart {
+      attempts = 0
+      mode     = "fail"
+    }
     task "named" {
       driver = "podman"
       config {
@@ -41,6 +45,10 @@ job "routing" {
   }
 
   group "user" {
+    restart {
+      attempts = 0
+      mode     = "fail"
+    }
     task "user" {
       driver = "podman"
       config {

@@ -2,16 +2,16 @@
 job "volumes" {
   type = "batch"
 
-  restart {
-    attempts = 0
-    mode     = "fail"
-  }
   reschedule {
     attempts  = 0
     unlimited = false
   }
 
   group "mounted" {
+    restart {
+      attempts = 0
+      mode     = "fail"
+    }
     task "mounted" {
       driver = "podman"
       config {
@@ -48,6 +48,10 @@ job "volumes" {
   }
 
   group "relative" {
+    restart {
+      attempts = 0
+      mode     = "fail"
+    }
     task "relative" {
       driver = "podman"
       config {
@@ -68,6 +72,10 @@ job "volumes" {
 
   # What the host user cannot read, a task of theirs cannot either.
   group "closed" {
+    restart {
+      attempts = 0
+      mode     = "fail"
+    }
     task "closed" {
       driver = "podman"
       config {
@@ -84,6 +92,10 @@ job "volumes" {
 
   # A link that one task makes must not lead another out of the allocation's directory.
   group "linked" {
+    restart {
+      attempts = 0
+      mode     = "fail"
+    }
     task "link" {
       driver = "podman"
       lifecycle {
