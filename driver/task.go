@@ -151,6 +151,10 @@ func (d *Driver) settle(t *task) *drivers.ExitResult {
 	defer cancel()
 	exit := d.exitResult(ctx, t)
 	exit.OOMKilled = exit.OOMKilled || (kills > 0 && exit.ExitCode == 128+int(unix.SIGKILL))
+	if exit.OOMKilled && exit.Err == nil {
+		// Nomad shows people the error, and the flag only to programs.
+		exit.Err = errors.New("OOM Killed: the task has used up its memory")
+	}
 	if err := d.current().logs.Finish(ctx, t.cfg.ID); err != nil {
 		d.logger.Warn("the end of a task's log was not delivered", "task", t.cfg.ID, "error", err)
 		d.say(t.cfg, "The end of the log was not delivered: %s", err)
