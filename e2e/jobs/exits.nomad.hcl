@@ -100,11 +100,21 @@ job "exits" {
 
   # dd fills its buffer of 64 MiB.
   group "oom" {
-    restart {
-      attempts = 0
-      mode     = "fail"
-    }
     task "oom" {
+      driver = "podman"
+      config {
+        image   = "busybox"
+        command = "sh"
+        args    = ["-c", "sleep 3; exec dd if=/dev/zero of=/dev/null bs=64M count=1"]
+      }
+      resources {
+        memory = 32
+      }
+    }
+  }
+
+  group "oom-at-once" {
+    task "oom-at-once" {
       driver = "podman"
       config {
         image   = "busybox"
