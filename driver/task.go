@@ -21,8 +21,7 @@ const handleVersion = 2
 // taskState is what Nomad keeps of a task, enough to take it up again without asking podman.
 type taskState struct {
 	ContainerID string
-	// HostUser and Socket are the endpoint: that of the user, or where the user is unknown (a socket given by its
-	// path) that of the name.
+	// HostUID and Socket are the endpoint: the one of that name when it is still the user's, else the user's own.
 	HostUID uint32
 	Socket  string
 	// Process and Conmon are the container's first process and its monitor, by PID and start time in the boot BootID.
