@@ -8,6 +8,7 @@ import (
 
 	"github.com/hashicorp/go-hclog"
 	"github.com/hashicorp/nomad/drivers/shared/eventer"
+	cpuinfo "github.com/hashicorp/nomad/helper/stats"
 	"github.com/hashicorp/nomad/plugins/base"
 	"github.com/hashicorp/nomad/plugins/drivers"
 	"github.com/hashicorp/nomad/plugins/shared/hclspec"
@@ -47,6 +48,10 @@ func New(ctx context.Context, logger hclog.Logger, version string) (*Driver, err
 		return nil, fmt.Errorf("watching for the end of processes: %w", err)
 	}
 	logger = logger.Named(Name)
+	// Without it Nomad's package knows no clock rate, and takes what tasks use for 0 MHz.
+	if err := cpuinfo.Init(); err != nil {
+		logger.Warn("finding the clock rate of the processors; what tasks use is not known in MHz", "error", err)
+	}
 	driver := &Driver{
 		ctx:     ctx,
 		logger:  logger,

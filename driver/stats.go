@@ -83,7 +83,6 @@ var (
 	}{
 		{cgroupv2.CPUTime, "System Mode"},
 		{cgroupv2.CPUTime, "User Mode"},
-		{cgroupv2.CPUTime, "Total Ticks"},
 		{cgroupv2.CPUTime, "Percent"},
 		{cgroupv2.CPUThrottling, "Throttled Periods"},
 		{cgroupv2.CPUThrottling, "Throttled Time"},

@@ -46,6 +46,10 @@ func TestStats(t *testing.T) {
 	for _, m := range measures {
 		t.Run(m.task, func(t *testing.T) { m.compare(t) })
 	}
+	node, err := readyNode()
+	must.NoError(t, err)
+	mhz := float64(number(t, node.Attributes["cpu.totalcompute"])) / float64(number(t, node.Attributes["cpu.numcores"]))
+	near(t, "ticks of the busy task", measures[0].nomad.ticks, measures[0].nomad.total*mhz, 1)
 	must.Greater(t, 10, measures[0].nomad.percent(), must.Sprint("the busy task is not busy"))
 }
 
@@ -63,9 +67,10 @@ type measure struct {
 	memory      *api.MemoryStats
 }
 
-// usedTime is the sum of Nomad's percentages over time.
+// usedTime is the sum of Nomad's percentages over time, and of what it calls ticks: MHz over time.
 type usedTime struct {
 	cpuTime
+	ticks    float64
 	duration time.Duration
 }
 
@@ -100,6 +105,7 @@ func (m *measure) add(t *testing.T, usage *api.TaskResourceUsage) {
 	m.nomad.total += cpu.Percent / 100 * since.Seconds()
 	m.nomad.user += cpu.UserMode / 100 * since.Seconds()
 	m.nomad.system += cpu.SystemMode / 100 * since.Seconds()
+	m.nomad.ticks += cpu.TotalTicks * since.Seconds()
 	m.nomad.duration += since
 	m.last, m.end, m.memory = at, now, usage.ResourceUsage.MemoryStats
 }

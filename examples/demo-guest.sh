@@ -74,7 +74,7 @@ show "ps -C redis-server -o user:12,pid,cgroup:120,args"
 show "stat -c '%A %U %n' /opt/nomad/data"
 
 say "Purging the job"
-show "nomad job stop -purge redis"
+show "nomad job stop -purge -detach redis"
 await "the container to be gone" "! $as_team_a ps --all --quiet | grep -q ."
 show "$as_team_a ps --all"
 
