@@ -20,6 +20,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// stageDir is where team-a's tasks are staged.
+const stageDir = "/run/nomad-podman/stage/2001"
+
 func TestFiles(t *testing.T) {
 	variable := &api.Variable{Path: "nomad/jobs/files", Items: api.VariableItems{"text": "first text"}}
 	variable, _, err := nomad.Variables().Create(variable, nil)
@@ -63,13 +66,19 @@ func TestFiles(t *testing.T) {
 	t.Run("nobody else looks in while the container starts", func(t *testing.T) {
 		must.SliceContainsFunc(t, seen.mounts, "secrets", func(mount, name string) bool { return filepath.Base(mount) == name },
 			must.Sprint("the spies saw no staging mount of the secrets, so that this test shows nothing"))
-		must.SliceEmpty(t, seen.reached)
+		must.Eq(t, nil, seen.reached)
 	})
 
 	t.Run("nor afterwards", func(t *testing.T) {
 		must.SliceEmpty(t, stagingMounts(t))
+		stage, err := os.ReadDir(stageDir)
+		must.NoError(t, err)
+		must.SliceEmpty(t, stage)
+		for _, uid := range []int{teamB.uid, lookupUID(t, "nobody")} {
+			must.Eq(t, nil, reach(uid, stageDir))
+		}
 		for _, uid := range []int{teamA.uid, teamB.uid, lookupUID(t, "nobody")} {
-			must.SliceEmpty(t, reach(uid, allocDir(alloc.ID), filepath.Join(allocDir(alloc.ID), "files", "secrets"), "/run/nomad-podman/stage/2001"))
+			must.Eq(t, nil, reach(uid, allocDir(alloc.ID), filepath.Join(allocDir(alloc.ID), "files", "secrets")))
 		}
 	})
 }

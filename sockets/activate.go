@@ -68,12 +68,16 @@ func (e *Endpoint) activate() error {
 }
 
 func (e *Endpoint) start(ctx context.Context) (Info, error) {
-	if e.managed {
-		if err := e.startSocket(ctx); err != nil {
-			return Info{}, err
-		}
+	if !e.managed {
+		return e.client.Info(ctx)
 	}
-	return e.client.Info(ctx)
+	if err := e.startSocket(ctx); err != nil {
+		return Info{}, err
+	}
+	// podman starts with the first request, and makes the storage of a new user. That may take what an activation may.
+	starting := *e.client
+	starting.timeout = activationTimeout
+	return starting.Info(ctx)
 }
 
 // startSocket has systemd start the podman.socket of the endpoint's user.

@@ -12,6 +12,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/shoenig/test/must"
 
@@ -112,6 +113,20 @@ func newFakeHost(t *testing.T, uid uint32, o Options) (h *fakeHost, e *Endpoint,
 		e.client = newClient("host user x", r.options.Timeout, nil)
 	}
 	return h, e, func() []string { mu.Lock(); defer mu.Unlock(); return slices.Clone(seen) }
+}
+
+// A new user's podman is slow to answer the first time, one that is found running is not.
+func TestActivateTimeout(t *testing.T) {
+	needRoot(t)
+	h, e, _ := newFakeHost(t, 0, Options{Timeout: time.Nanosecond})
+	_, err := e.Activate(t.Context())
+	must.NoError(t, err)
+
+	e.managed = false
+	e.setState(func(s *State) { s.Active = false })
+	_, err = e.Activate(t.Context())
+	must.ErrorContains(t, err, "no answer within 1ns (plugin option client_http_timeout)")
+	must.Eq(t, 1, h.infos.Load())
 }
 
 func TestActivateRoot(t *testing.T) {

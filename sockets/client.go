@@ -157,7 +157,7 @@ func (c *Client) call(ctx context.Context, r request, out any) error {
 
 // quick is call for what podman answers at once.
 func (c *Client) quick(ctx context.Context, r request, out any) error {
-	ctx, cancel := context.WithTimeoutCause(ctx, c.timeout, fmt.Errorf("no answer within %s: %w", c.timeout, context.DeadlineExceeded))
+	ctx, cancel := context.WithTimeoutCause(ctx, c.timeout, fmt.Errorf("no answer within %s (plugin option client_http_timeout): %w", c.timeout, context.DeadlineExceeded))
 	defer cancel()
 	err := c.call(ctx, r, out)
 	if err != nil && ctx.Err() != nil {

@@ -72,8 +72,11 @@ func newManagedEndpoint(r *Registry, name string, u rootless.User) *Endpoint {
 func makeEndpoint(r *Registry, name, path string, user rootless.User) *Endpoint {
 	e := &Endpoint{registry: r, name: name, path: path, user: user}
 	owner := "host user " + user.String()
-	if user == rootless.Unknown {
+	switch {
+	case user == rootless.Unknown:
 		owner = path
+	case path != derivedPath(user):
+		owner += " at " + path
 	}
 	e.client = newClient(owner, r.options.Timeout, e.dial)
 	return e

@@ -117,7 +117,7 @@ func (r *Registry) begin(timeout time.Duration) (ctx context.Context, end func()
 		return nil, nil, errors.New("the driver is shutting down or has a new configuration")
 	}
 	r.wg.Add(1)
-	ctx, cancel := context.WithTimeout(r.ctx, timeout)
+	ctx, cancel := context.WithTimeoutCause(r.ctx, timeout, fmt.Errorf("not done within %s: %w", timeout, context.DeadlineExceeded))
 	return ctx, func() { cancel(); r.wg.Done() }, nil
 }
 
