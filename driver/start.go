@@ -226,6 +226,7 @@ func (s *start) watch(ctx context.Context) error {
 		Cgroup:      container.State.CgroupPath,
 		StopSignal:  string(container.Config.StopSignal),
 		StartedAt:   time.Now(),
+		Run:         container.State.StartedAt,
 		Network:     driverNetwork(container, s.spec, s.endpoint.Rootless()),
 	}}
 	s.undo = append(s.undo, func(context.Context) error { return s.task.release() })

@@ -32,7 +32,9 @@ type taskState struct {
 	// StopSignal is the image's, for jobs that set no kill_signal.
 	StopSignal string
 	StartedAt  time.Time
-	Network    *drivers.DriverNetwork
+	// Run is podman's time of the start. It tells this run of the container from others.
+	Run     time.Time
+	Network *drivers.DriverNetwork
 }
 
 // task is one container that runs or has ended.
@@ -176,8 +178,12 @@ func (d *Driver) exitResult(ctx context.Context, t *task) *drivers.ExitResult {
 	if err != nil {
 		return unknown(err)
 	}
-	// podman answers 0 about a run whose end it never saw, for instance because the user's manager was stopped.
-	if container.State.FinishedAt.Before(container.State.StartedAt) {
+	// podman answers 0 about a run whose end it never saw, for instance because the user's manager was stopped. The
+	// times of the start and the end say nothing together: that of the start is taken when a short run has ended already.
+	switch {
+	case !container.State.StartedAt.Equal(t.state.Run):
+		return unknown(errors.New("somebody has started it again since"))
+	case container.State.FinishedAt.IsZero():
 		return unknown(errors.New("it has recorded no end of this run"))
 	}
 	exit := &drivers.ExitResult{ExitCode: int(code), OOMKilled: container.State.OOMKilled}

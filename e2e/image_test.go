@@ -40,7 +40,7 @@ func TestImage(t *testing.T) {
 	})
 
 	for task, words := range map[string][]string{
-		"wrong-password": {"127.0.0.1:5443/library/redis", "the registry does not provide the image", "unauthorized"},
+		"wrong-password": {"127.0.0.1:5443/library/redis", "the registry does not provide the image", "authentication required"},
 		"verified":       {"127.0.0.1:5443/library/redis:7", "HTTP response to HTTPS client"},
 		"slow":           {"127.0.0.1:5444/library/redis", "image_pull_timeout (3s)"},
 	} {

@@ -97,7 +97,7 @@ func pull(ctx context.Context, client Client, reference string, task *config.Tas
 // unavailable tells a registry's refusal from a failure on the way. podman's API gives both as text only.
 func unavailable(err error) bool {
 	text := err.Error()
-	for _, refusal := range []string{"manifest unknown", "not found", "name unknown", "repository name not known", "unauthorized", "access to the resource is denied", "short-name"} {
+	for _, refusal := range []string{"manifest unknown", "not found", "name unknown", "repository name not known", "unauthorized", "authentication required", "access to the resource is denied", "short-name"} {
 		if strings.Contains(text, refusal) {
 			return true
 		}
