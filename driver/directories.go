@@ -1,8 +1,6 @@
 package driver
 
 import (
-	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"os"
@@ -12,6 +10,7 @@ import (
 	"github.com/hashicorp/nomad/plugins/drivers"
 
 	"nomad-driver-podman/driver/config"
+	"nomad-driver-podman/driver/spec"
 	"nomad-driver-podman/rootless"
 	"nomad-driver-podman/sockets"
 )
@@ -41,7 +40,7 @@ func stageDirectories(cfg *drivers.TaskConfig, conf *config.Task, node *node, en
 		}
 	}()
 	if node.self.IsRoot() {
-		if dirs.stage, err = rootless.NewStage(endpoint.User(), stageID(cfg)); err != nil {
+		if dirs.stage, err = rootless.NewStage(endpoint.User(), stageID(spec.ContainerName(cfg))); err != nil {
 			return nil, err
 		}
 	}
@@ -162,12 +161,6 @@ func (d *directories) add(source rootless.StageMount, mount config.Mount) error 
 	}
 	d.mounts = append(d.mounts, mount)
 	return nil
-}
-
-// stageID names the task's stage: one component of a path, whatever the task is called.
-func stageID(cfg *drivers.TaskConfig) string {
-	sum := sha256.Sum256([]byte(cfg.ID))
-	return hex.EncodeToString(sum[:16])
 }
 
 // isBelow tells whether a clean path is strictly below another.

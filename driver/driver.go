@@ -32,6 +32,7 @@ type Driver struct {
 	exits   *exits.Loop
 	images  images.Puller
 	tasks   store
+	claims  claims
 
 	mu   sync.RWMutex
 	node *node
@@ -115,6 +116,7 @@ func (d *Driver) SetConfig(cfg *base.Config) error {
 		d.node.close(d.logger)
 	}
 	d.node = node
+	node.background.Go(func() { d.reconciler(node) })
 	return nil
 }
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"sync"
 	"time"
 
 	"github.com/coreos/go-systemd/v22/dbus"
@@ -26,7 +27,19 @@ type node struct {
 	self     rootless.User
 	// broken are the socket blocks that cannot become an endpoint, such as those of an unknown user. They fail the
 	// tasks that name them and show in the fingerprint, and leave the rest of the node alone.
-	broken map[string]error
+	broken  map[string]error
+	intents intents
+
+	// ctx ends with close, which waits for what works in the background.
+	ctx        context.Context
+	cancel     context.CancelFunc
+	background sync.WaitGroup
+	// destroyed wakes the reconciler.
+	destroyed chan struct{}
+	renewLogs sync.Once
+
+	mu sync.Mutex
+	id string // Nomad's of this node, once a task has told
 }
 
 func newNode(plugin *config.Plugin, logger hclog.Logger, changed func()) (*node, error) {
@@ -45,17 +58,37 @@ func newNode(plugin *config.Plugin, logger hclog.Logger, changed func()) (*node,
 	if err != nil {
 		return nil, err
 	}
-	if err := os.MkdirAll(plugin.StateDir, 0o700); err != nil {
+	node.intents.dir = filepath.Join(plugin.StateDir, "intents")
+	if err := os.MkdirAll(node.intents.dir, 0o700); err != nil {
 		return nil, fmt.Errorf("plugin option %q: %w", "state_dir", err)
 	}
 	node.logs = logs.NewClient(node.logSocket())
+	node.destroyed = make(chan struct{}, 1)
+	node.ctx, node.cancel = context.WithCancel(context.Background())
 	return node, nil
 }
 
 func (n *node) close(logger hclog.Logger) {
+	n.cancel()
+	n.background.Wait()
 	if err := n.registry.Close(); err != nil {
 		logger.Warn("closing endpoints", "error", err)
 	}
+}
+
+// learnID keeps Nomad's ID of this node, which the driver gets to know with its tasks.
+func (n *node) learnID(id string) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if id != "" {
+		n.id = id
+	}
+}
+
+func (n *node) nodeID() string {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.id
 }
 
 // endpoints are the configured ones. Without any the agent's own user has one: the rootful podman when that is root.

@@ -1,18 +1,28 @@
 package driver
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"path/filepath"
+	"time"
 
 	"github.com/hashicorp/nomad/plugins/drivers"
 
 	"nomad-driver-podman/cgroupv2"
+	"nomad-driver-podman/driver/config"
+	"nomad-driver-podman/driver/spec"
+	"nomad-driver-podman/logs"
 	"nomad-driver-podman/rootless"
 	"nomad-driver-podman/sockets"
 )
 
-// RecoverTask takes up a task that an earlier process of this driver has started. The handle is enough for that:
-// podman is not asked, whose user may not even be up yet.
+// takeTimeout bounds what has to be asked of podman to take a task up again, which is done in the background.
+const takeTimeout = 2 * time.Minute
+
+// RecoverTask takes up a task that an earlier process of this driver has started. It asks podman nothing, whose user
+// may not even be up yet, and fails on no doubt, since Nomad would then start the task a second time. What the handle
+// does not tell is found out in the background.
 func (d *Driver) RecoverTask(handle *drivers.TaskHandle) error {
 	if handle == nil || handle.Config == nil {
 		return errors.New("recovering a task: Nomad gave no handle")
@@ -24,34 +34,69 @@ func (d *Driver) RecoverTask(handle *drivers.TaskHandle) error {
 	if node == nil {
 		return errNotConfigured
 	}
-	if handle.Version != handleVersion {
-		return fmt.Errorf("recovering task %s: its handle has version %d, this driver knows %d", handle.Config.ID, handle.Version, handleVersion)
-	}
-	recovered := &task{cfg: handle.Config}
-	if err := handle.GetDriverState(&recovered.state); err != nil {
-		return fmt.Errorf("recovering task %s: decoding its handle: %w", handle.Config.ID, err)
-	}
-	endpoint, err := node.endpointOf(recovered.state)
+	recovered, err := node.decodeHandle(handle)
 	if err != nil {
 		return fmt.Errorf("recovering task %s: %w", handle.Config.ID, err)
 	}
-	recovered.client = endpoint.Client()
-	if err := d.resume(recovered); err != nil {
+	name := spec.ContainerName(recovered.cfg)
+	if !d.claims.try(name) {
+		return fmt.Errorf("recovering task %s: its container %s is in other hands", recovered.cfg.ID, name)
+	}
+	if err := d.resume(node, recovered); err != nil {
+		d.claims.release(name)
 		return errors.Join(fmt.Errorf("recovering task %s: %w", handle.Config.ID, err), recovered.release())
 	}
-	d.tasks.put(handle.Config.ID, recovered)
+	d.tasks.put(recovered.cfg.ID, recovered)
+	node.learnID(recovered.cfg.NodeID)
+	node.renewLogs.Do(func() { node.background.Go(func() { d.renewLogs(node) }) })
 	return nil
 }
 
+// decodeHandle makes a task of the handle: of this driver's, or of that of the driver of HashiCorp.
+func (n *node) decodeHandle(handle *drivers.TaskHandle) (*task, error) {
+	t := &task{cfg: handle.Config, taken: closed}
+	switch handle.Version {
+	case handleVersion:
+		if err := handle.GetDriverState(&t.state); err != nil {
+			return nil, fmt.Errorf("decoding its handle: %w", err)
+		}
+	case foreignVersion:
+		if err := n.adopt(handle, t); err != nil {
+			return nil, err
+		}
+	default:
+		return nil, fmt.Errorf("its handle has version %d, this driver knows %d and %d", handle.Version, foreignVersion, handleVersion)
+	}
+	// One whose user nobody knows at the moment is looked up again when it is needed.
+	t.endpoint, _ = n.endpointOf(t.state.HostUID, t.state.Socket)
+	return t, nil
+}
+
 // resume watches the processes of the handle again. What has ended meanwhile is left to WaitTask.
-func (d *Driver) resume(t *task) error {
+func (d *Driver) resume(n *node, t *task) error {
 	boot, err := bootID()
 	if err != nil {
 		return err
 	}
-	if boot != t.state.BootID || t.state.Process.PID == 0 {
-		return nil
+	same := boot == t.state.BootID
+	if same && t.state.Process.PID != 0 {
+		if err := d.rewatch(t); err != nil {
+			return err
+		}
 	}
+	unknown := t.state.BootID == ""
+	if unknown || t.process == nil && n.config.RecoverStopped {
+		taken := make(chan struct{})
+		t.taken = taken
+		n.background.Go(func() {
+			defer close(taken)
+			d.takeLater(n, t)
+		})
+	}
+	return nil
+}
+
+func (d *Driver) rewatch(t *task) (err error) {
 	if t.process, err = d.exits.Watch(t.state.Process); err != nil {
 		return ignoreGone(err)
 	}
@@ -68,15 +113,113 @@ func (d *Driver) resume(t *task) error {
 	return ignoreGone(err)
 }
 
-// endpointOf finds the endpoint of a recovered task: by its host user, so that a socket block may be renamed, and by
-// name where a socket block has only a path.
-func (n *node) endpointOf(state taskState) (*sockets.Endpoint, error) {
-	if endpoint, found := n.registry.Endpoint(state.Socket); found && endpoint.User().UID == state.HostUID {
+// takeLater asks podman for the processes of a recovered task, and starts its container again where the agent's
+// configuration says so. When that fails the task counts as ended.
+func (d *Driver) takeLater(n *node, t *task) {
+	ctx, cancel := context.WithTimeout(n.ctx, takeTimeout)
+	defer cancel()
+	started, err := d.takeOrStart(ctx, n, t)
+	switch {
+	case err != nil:
+		d.logger.Error("a recovered task cannot be taken up", "task", t.cfg.ID, "error", err)
+	case started:
+		d.say(t.cfg, "Started the container again, which was found ended (plugin option recover_stopped)")
+	}
+}
+
+func (d *Driver) takeOrStart(ctx context.Context, n *node, t *task) (started bool, err error) {
+	endpoint, err := d.endpointOf(t)
+	if err != nil {
+		return false, err
+	}
+	client, err := endpoint.Activate(ctx)
+	if err != nil {
+		return false, err
+	}
+	container, err := client.Inspect(ctx, t.state.ContainerID)
+	if err != nil {
+		return false, err
+	}
+	if !container.State.Running {
+		if !n.config.RecoverStopped {
+			return false, nil
+		}
+		if container, err = d.startAgain(ctx, n, t, endpoint); err != nil {
+			return false, err
+		}
+		started = true
+	}
+	t.state.Run = container.State.StartedAt
+	t.state.StopSignal = string(container.Config.StopSignal)
+	t.state.Cgroup = container.State.CgroupPath
+	if t.state.BootID, err = bootID(); err != nil {
+		return started, err
+	}
+	return started, d.take(t, container.State.Pid, container.State.ConmonPid, endpoint)
+}
+
+// startAgain starts an ended container of this driver's, which needs its directories where they were the first time.
+func (d *Driver) startAgain(ctx context.Context, n *node, t *task, endpoint *sockets.Endpoint) (*sockets.Container, error) {
+	conf, err := config.DecodeTask(t.cfg)
+	if err != nil {
+		return nil, err
+	}
+	dirs, err := stageDirectories(t.cfg, conf, n, endpoint)
+	if err != nil {
+		return nil, err
+	}
+	client := endpoint.Client()
+	err = client.Start(ctx, t.state.ContainerID)
+	if err = errors.Join(err, dirs.close()); err != nil {
+		return nil, err
+	}
+	container, err := client.Inspect(ctx, t.state.ContainerID)
+	if err != nil {
+		return nil, err
+	}
+	if err := n.ensureLogs(ctx); err != nil {
+		return nil, err
+	}
+	return container, n.logs.Follow(ctx, followRequest(t.cfg, container, endpoint))
+}
+
+// renewLogs has the log process run this driver's binary, after an update of it, and run at all, after a reboot.
+func (d *Driver) renewLogs(n *node) {
+	ctx, cancel := context.WithTimeout(n.ctx, takeTimeout)
+	defer cancel()
+	if err := n.ensureLogs(ctx); err != nil {
+		d.logger.Error("the log process cannot be started", "error", err)
+	}
+}
+
+// endpointOf finds the endpoint of a task that was recovered when its host user was not known.
+func (d *Driver) endpointOf(t *task) (*sockets.Endpoint, error) {
+	if t.endpoint != nil {
+		return t.endpoint, nil
+	}
+	return d.current().endpointOf(t.state.HostUID, t.state.Socket)
+}
+
+// endpointOf finds the endpoint of what was begun earlier: by its host user, so that a socket block may be renamed,
+// and by name where a socket block has only a path.
+func (n *node) endpointOf(uid uint32, socket string) (*sockets.Endpoint, error) {
+	if endpoint, found := n.registry.Endpoint(socket); found && endpoint.User().UID == uid {
 		return endpoint, nil
 	}
-	user, err := rootless.LookupUID(state.HostUID)
+	user, err := rootless.LookupUID(uid)
 	if err != nil {
 		return nil, err
 	}
 	return n.registry.ForUser(user), nil
+}
+
+// followRequest has a container's log carried to Nomad.
+func followRequest(cfg *drivers.TaskConfig, container *sockets.Container, endpoint *sockets.Endpoint) logs.FollowRequest {
+	return logs.FollowRequest{
+		Task:   cfg.ID,
+		File:   filepath.Clean(container.HostConfig.LogConfig.Path),
+		UID:    endpoint.User().UID,
+		Stdout: cfg.StdoutPath,
+		Stderr: cfg.StderrPath,
+	}
 }

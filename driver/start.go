@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"path/filepath"
 	"slices"
 	"time"
 
@@ -16,7 +15,6 @@ import (
 	"nomad-driver-podman/driver/images"
 	"nomad-driver-podman/driver/spec"
 	"nomad-driver-podman/exits"
-	"nomad-driver-podman/logs"
 	"nomad-driver-podman/sockets"
 )
 
@@ -38,7 +36,8 @@ func (d *Driver) StartTask(cfg *drivers.TaskConfig) (*drivers.TaskHandle, *drive
 	}
 	ctx, cancel := context.WithTimeout(d.ctx, startTimeout+conf.PullTimeout)
 	defer cancel()
-	s := &start{driver: d, node: node, cfg: cfg, conf: conf}
+	s := &start{driver: d, node: node, cfg: cfg, conf: conf, name: spec.ContainerName(cfg)}
+	node.learnID(cfg.NodeID)
 	started, err := s.run(ctx)
 	if err != nil {
 		return nil, nil, s.failure(err)
@@ -57,19 +56,23 @@ type start struct {
 	node   *node
 	cfg    *drivers.TaskConfig
 	conf   *config.Task
+	name   string // the container's
 
 	endpoint *sockets.Endpoint
 	client   *sockets.Client
 	dirs     *directories
 	spec     *spec.Spec
 	id       string
-	logPath  string
 	task     *task
+	// container is the container as podman sees it after the start.
+	container *sockets.Container
 
 	// step is what is being done, and retry whether it may go better another time.
 	step  string
 	retry bool
 	undo  []func(context.Context) error
+	// left is whether something could not be undone.
+	left bool
 }
 
 // run is the life of a task up to the point where it runs. The states it passes are podman's own: prepared (nothing
@@ -80,10 +83,12 @@ func (s *start) run(ctx context.Context) (*task, error) {
 		do    func(context.Context) error
 		retry bool
 	}{
+		{"claiming the container's name", s.claim, true},
 		{"finding the endpoint", s.route, false},
 		{"activating the endpoint", s.activate, true},
 		{"preparing the log process", s.node.ensureLogs, true},
 		{"getting the image", s.ensureImage, true},
+		{"noting what is begun", s.noteIntent, true},
 		{"showing the task's directories", s.stageDirectories, false},
 		{"describing the container", s.buildSpec, false},
 		{"removing the container of an earlier try", s.removeEarlier, true},
@@ -110,7 +115,9 @@ func (s *start) unwind(ctx context.Context) error {
 	defer cancel()
 	var errs []error
 	for _, undo := range slices.Backward(s.undo) {
-		errs = append(errs, undo(ctx))
+		err := undo(ctx)
+		s.left = s.left || err != nil
+		errs = append(errs, err)
 	}
 	s.undo = nil
 	return errors.Join(errs...)
@@ -124,6 +131,42 @@ func (s *start) failure(err error) error {
 	}
 	recoverable := s.retry && !errors.Is(err, images.ErrUnavailable)
 	return structs.NewRecoverableError(fmt.Errorf("task %s%s: %s: %w", s.cfg.Name, where, s.step, err), recoverable)
+}
+
+// claim waits while what is left of an earlier try is removed. A run of the task that has ended, and that Nomad could
+// not have destroyed, is destroyed now.
+func (s *start) claim(ctx context.Context) error {
+	if earlier, found := s.driver.tasks.named(s.name); found && earlier.endsWithin(ctx, 0) {
+		if err := s.driver.DestroyTask(earlier.cfg.ID, false); err != nil {
+			return err
+		}
+	}
+	if err := s.driver.claims.wait(ctx, s.name); err != nil {
+		return err
+	}
+	s.undo = append(s.undo, func(context.Context) error {
+		s.driver.claims.release(s.name)
+		return nil
+	})
+	return nil
+}
+
+// noteIntent writes down what is about to be made, once what a crash has left of an earlier try is removed.
+func (s *start) noteIntent(ctx context.Context) error {
+	earlier, found, err := s.node.intents.get(s.name)
+	if found {
+		err = s.driver.clear(ctx, s.node, earlier)
+	}
+	if err != nil {
+		return err
+	}
+	s.undo = append(s.undo, func(context.Context) error {
+		if s.left {
+			return nil // the reconciler tries again
+		}
+		return s.node.intents.remove(s.name)
+	})
+	return s.node.intents.put(intentOf(s.cfg, s.endpoint))
 }
 
 func (s *start) route(context.Context) (err error) {
@@ -178,22 +221,12 @@ func (s *start) buildSpec(context.Context) error {
 // removeEarlier makes room for the container: one of this very task, of a try that Nomad has given up, is removed.
 // Anybody else's is left alone.
 func (s *start) removeEarlier(ctx context.Context) error {
-	earlier, err := s.client.Inspect(ctx, s.spec.Name)
-	if errors.Is(err, sockets.ErrNotFound) {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	if earlier.Config.Labels[spec.LabelAllocID] != s.cfg.AllocID || earlier.Config.Labels[spec.LabelTaskName] != s.cfg.Name {
-		return fmt.Errorf("the host user has a container called %s that is not this task's; remove or rename it", s.spec.Name)
-	}
-	return s.client.Remove(ctx, earlier.ID, true)
+	return removeOwned(ctx, s.client, s.name, s.cfg.AllocID, s.cfg.Name)
 }
 
 func (s *start) create(ctx context.Context) error {
 	// The undo comes first and goes by the name: a create whose answer was lost may still have made the container.
-	s.undo = append(s.undo, func(ctx context.Context) error { return s.client.Remove(ctx, s.spec.Name, true) })
+	s.undo = append(s.undo, func(ctx context.Context) error { return s.client.Remove(ctx, s.name, true) })
 	id, warnings, err := s.client.Create(ctx, s.spec.SpecGenerator)
 	if err != nil {
 		return err
@@ -219,7 +252,7 @@ func (s *start) watch(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	s.task = &task{cfg: s.cfg, client: s.client, state: taskState{
+	s.task = &task{cfg: s.cfg, endpoint: s.endpoint, taken: closed, state: taskState{
 		ContainerID: s.id,
 		HostUID:     s.endpoint.User().UID,
 		Socket:      s.endpoint.Name(),
@@ -230,7 +263,7 @@ func (s *start) watch(ctx context.Context) error {
 		Network:     driverNetwork(container, s.spec, s.endpoint.Rootless()),
 	}}
 	s.undo = append(s.undo, func(context.Context) error { return s.task.release() })
-	s.logPath = container.HostConfig.LogConfig.Path
+	s.container = container
 	if s.task.state.BootID, err = bootID(); err != nil {
 		return err
 	}
@@ -317,11 +350,5 @@ func ignoreGone(err error) error {
 
 func (s *start) followLog(ctx context.Context) error {
 	s.undo = append(s.undo, func(ctx context.Context) error { return s.node.logs.Finish(ctx, s.cfg.ID) })
-	return s.node.logs.Follow(ctx, logs.FollowRequest{
-		Task:   s.cfg.ID,
-		File:   filepath.Clean(s.logPath),
-		UID:    s.endpoint.User().UID,
-		Stdout: s.cfg.StdoutPath,
-		Stderr: s.cfg.StderrPath,
-	})
+	return s.node.logs.Follow(ctx, followRequest(s.cfg, s.container, s.endpoint))
 }

@@ -20,6 +20,11 @@ func (d *Driver) TaskStats(ctx context.Context, id string, interval time.Duratio
 	usages := make(chan *drivers.TaskResourceUsage)
 	go func() {
 		defer close(usages)
+		select {
+		case <-task.taken:
+		case <-ctx.Done():
+			return
+		}
 		if task.cgroup == nil {
 			return // it ended before it could be measured
 		}

@@ -2,6 +2,7 @@ package driver
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -9,6 +10,8 @@ import (
 
 	"github.com/hashicorp/nomad/plugins/drivers"
 	"golang.org/x/sys/unix"
+
+	"nomad-driver-podman/driver/spec"
 )
 
 // defaultStopSignal is what ends a container when neither the job nor the image names a signal.
@@ -23,11 +26,11 @@ func (d *Driver) WaitTask(ctx context.Context, id string) (<-chan *drivers.ExitR
 	results := make(chan *drivers.ExitResult, 1)
 	go func() {
 		defer close(results)
-		select {
-		case <-task.ended():
+		ctx, cancel := context.WithCancel(ctx)
+		defer cancel()
+		defer context.AfterFunc(d.ctx, cancel)()
+		if d.awaitEnd(ctx, task) == nil {
 			results <- d.settle(task)
-		case <-ctx.Done():
-		case <-d.ctx.Done():
 		}
 	}()
 	return results, nil
@@ -72,6 +75,10 @@ func (t *task) endsWithin(ctx context.Context, timeout time.Duration) bool {
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	select {
+	case <-t.taken:
+	case <-ctx.Done():
+	}
+	select {
 	case <-t.ended():
 		return true
 	case <-ctx.Done():
@@ -91,9 +98,13 @@ func (d *Driver) signal(t *task, name string) error {
 	if err != nil {
 		return err
 	}
+	endpoint, err := d.endpointOf(t)
+	if err != nil {
+		return err
+	}
 	ctx, cancel := context.WithTimeout(d.ctx, d.current().config.ClientTimeout)
 	defer cancel()
-	err = t.client.Kill(ctx, t.state.ContainerID, name)
+	err = endpoint.Client().Kill(ctx, t.state.ContainerID, name)
 	select {
 	case <-t.ended():
 		return nil // there is nothing left to signal
@@ -128,11 +139,12 @@ func (d *Driver) SignalTask(id string, signal string) error {
 	return d.signal(task, signal)
 }
 
-// DestroyTask removes a task's container and forgets the task. A running one is stopped only with force.
+// DestroyTask removes a task's container and forgets the task. A running one is stopped only with force. Of a task
+// that could not be recovered, it removes what there is.
 func (d *Driver) DestroyTask(id string, force bool) error {
 	task, found := d.tasks.get(id)
 	if !found {
-		return drivers.ErrTaskNotFound
+		return d.destroyUnknown(id)
 	}
 	if !task.endsWithin(d.ctx, 0) {
 		if !force {
@@ -143,13 +155,62 @@ func (d *Driver) DestroyTask(id string, force bool) error {
 		}
 	}
 	d.settle(task)
-	ctx, cancel := context.WithTimeout(d.ctx, removeTimeout)
-	defer cancel()
-	if err := task.client.Remove(ctx, task.state.ContainerID, true); err != nil {
+	node := d.current()
+	if err := d.remove(node, task); err != nil {
 		return fmt.Errorf("task %s: removing its container: %w", task.cfg.Name, err)
 	}
-	d.tasks.remove(id)
+	name := spec.ContainerName(task.cfg)
+	if err := node.intents.remove(name); err != nil {
+		return err
+	}
+	if !d.tasks.remove(id) {
+		return nil // another call has done it meanwhile
+	}
+	d.claims.release(name)
+	select {
+	case node.destroyed <- struct{}{}:
+	default: // the reconciler is about to look anyway
+	}
 	return task.release()
+}
+
+// remove removes the task's container, unless the agent's configuration keeps it.
+func (d *Driver) remove(node *node, t *task) error {
+	if !node.config.GC.Container {
+		return nil
+	}
+	endpoint, err := d.endpointOf(t)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(d.ctx, removeTimeout)
+	defer cancel()
+	client, err := endpoint.Activate(ctx)
+	if err != nil {
+		return err
+	}
+	return client.Remove(ctx, t.state.ContainerID, true)
+}
+
+// destroyUnknown removes what is left of a task that is noted but not known: Nomad destroys so what it could not
+// recover, before it starts the task again.
+func (d *Driver) destroyUnknown(id string) error {
+	node := d.current()
+	if node == nil {
+		return drivers.ErrTaskNotFound
+	}
+	noted, err := node.intents.all()
+	for _, left := range noted {
+		if left.TaskID != id {
+			continue
+		}
+		if !d.claims.try(left.Container) {
+			return fmt.Errorf("task %s: its container %s is being started or removed", id, left.Container)
+		}
+		defer d.claims.release(left.Container)
+		return d.clear(d.ctx, node, left)
+	}
+	return errors.Join(drivers.ErrTaskNotFound, err)
 }
 
 // InspectTask says how a task is.

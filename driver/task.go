@@ -1,16 +1,15 @@
 package driver
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"sync"
 	"time"
 
 	"github.com/hashicorp/nomad/plugins/drivers"
-	"golang.org/x/sys/unix"
 
 	"nomad-driver-podman/cgroupv2"
+	"nomad-driver-podman/driver/spec"
 	"nomad-driver-podman/exits"
 	"nomad-driver-podman/sockets"
 )
@@ -39,9 +38,13 @@ type taskState struct {
 
 // task is one container that runs or has ended.
 type task struct {
-	cfg    *drivers.TaskConfig
-	state  taskState
-	client *sockets.Client
+	cfg   *drivers.TaskConfig
+	state taskState
+	// endpoint is nil while nobody knows it: a host user whom the directory service does not know yet.
+	endpoint *sockets.Endpoint
+
+	// taken is closed when the fields below are set, which may take a while for a recovered task.
+	taken <-chan struct{}
 	// process and conmon are nil when they had ended before anybody could watch them.
 	process, conmon *exits.Watched
 	// cgroup is nil when it was gone before anybody could read it.
@@ -50,6 +53,7 @@ type task struct {
 	// collect makes the exit result known, once.
 	collect sync.Mutex
 	mu      sync.Mutex
+	fate    error // why podman cannot know how it ended
 	exit    *drivers.ExitResult
 	endedAt time.Time
 }
@@ -67,6 +71,18 @@ func (s *store) get(id string) (*task, bool) {
 	return found, ok
 }
 
+// named is the task of a container's name.
+func (s *store) named(container string) (*task, bool) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	for _, t := range s.tasks {
+		if spec.ContainerName(t.cfg) == container {
+			return t, true
+		}
+	}
+	return nil, false
+}
+
 func (s *store) put(id string, added *task) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -76,10 +92,13 @@ func (s *store) put(id string, added *task) {
 	s.tasks[id] = added
 }
 
-func (s *store) remove(id string) {
+// remove tells whether the task was there.
+func (s *store) remove(id string) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	_, found := s.tasks[id]
 	delete(s.tasks, id)
+	return found
 }
 
 // handle is what Nomad keeps.
@@ -93,12 +112,30 @@ func (t *task) handle() (*drivers.TaskHandle, error) {
 	return handle, nil
 }
 
-// ended is closed when the container's first process has ended.
+// ended is closed when the container's first process has ended. It waits for nothing, except that a task may not be
+// taken yet.
 func (t *task) ended() <-chan struct{} {
+	select {
+	case <-t.taken:
+	default:
+		return nil
+	}
 	if t.process == nil {
 		return closed
 	}
 	return t.process.Done()
+}
+
+// unmonitored is closed when conmon has ended. That it does before the process means that somebody has killed it: then
+// nobody is left who could tell how the process ends.
+func (t *task) unmonitored() <-chan struct{} {
+	switch {
+	case t.conmon != nil:
+		return t.conmon.Done()
+	case t.state.Conmon.PID != 0:
+		return closed
+	}
+	return nil
 }
 
 // closed is the channel of what is over already.
@@ -113,6 +150,19 @@ func (t *task) result() (*drivers.ExitResult, time.Time) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return t.exit, t.endedAt
+}
+
+// setFate notes why podman cannot know how the task ended.
+func (t *task) setFate(why error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.fate = why
+}
+
+func (t *task) knownFate() error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.fate
 }
 
 func (t *task) setResult(exit *drivers.ExitResult) {
@@ -133,63 +183,4 @@ func (t *task) release() error {
 		errs = append(errs, t.cgroup.Close())
 	}
 	return errors.Join(errs...)
-}
-
-// settle finds the exit result of a task whose process has ended, delivers the rest of its logs, and keeps the result.
-// The first caller does it, others wait for it.
-func (d *Driver) settle(t *task) *drivers.ExitResult {
-	t.collect.Lock()
-	defer t.collect.Unlock()
-	if exit, _ := t.result(); exit != nil {
-		return exit
-	}
-	// The cgroup goes away with the container; what it says about an OOM kill is read before all else.
-	var kills uint64
-	if t.cgroup != nil {
-		kills, _ = t.cgroup.OOMKills() // an error means that only podman can say
-	}
-	ctx, cancel := context.WithTimeout(d.ctx, collectTimeout)
-	defer cancel()
-	exit := d.exitResult(ctx, t)
-	exit.OOMKilled = exit.OOMKilled || (kills > 0 && exit.ExitCode == 128+int(unix.SIGKILL))
-	if exit.OOMKilled && exit.Err == nil {
-		// Nomad shows people the error, and the flag only to programs.
-		exit.Err = errors.New("OOM Killed: the task has used up its memory")
-	}
-	if err := d.current().logs.Finish(ctx, t.cfg.ID); err != nil {
-		d.logger.Warn("the end of a task's log was not delivered", "task", t.cfg.ID, "error", err)
-		d.say(t.cfg, "The end of the log was not delivered: %s", err)
-	}
-	t.setResult(exit)
-	return exit
-}
-
-// exitResult asks podman how the container ended.
-func (d *Driver) exitResult(ctx context.Context, t *task) *drivers.ExitResult {
-	unknown := func(err error) *drivers.ExitResult {
-		return &drivers.ExitResult{ExitCode: -1, Err: fmt.Errorf("task %s: its container has ended, but podman does not know how: %w", t.cfg.Name, err)}
-	}
-	// Wait returns when conmon has written everything down, the last of the log included.
-	code, err := t.client.Wait(ctx, t.state.ContainerID)
-	if err != nil {
-		return unknown(err)
-	}
-	container, err := t.client.Inspect(ctx, t.state.ContainerID)
-	if err != nil {
-		return unknown(err)
-	}
-	// podman answers 0 about a run whose end it never saw, for instance because the user's manager was stopped. The
-	// times of the start and the end say nothing together: that of the start is taken when a short run has ended already.
-	switch {
-	case !container.State.StartedAt.Equal(t.state.Run):
-		return unknown(errors.New("somebody has started it again since"))
-	case container.State.FinishedAt.IsZero():
-		return unknown(errors.New("it has recorded no end of this run"))
-	}
-	exit := &drivers.ExitResult{ExitCode: int(code), OOMKilled: container.State.OOMKilled}
-	// A process that a signal has ended is reported as 128 and the signal's number, as a shell does (conmon(8)).
-	if signal := exit.ExitCode - 128; signal > 0 && unix.SignalName(unix.Signal(signal)) != "" {
-		exit.Signal = signal
-	}
-	return exit
 }

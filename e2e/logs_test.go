@@ -95,6 +95,13 @@ func sameLines(t *testing.T, want string, got []byte) {
 // driverProcess is the driver's process under the agent, not the log process, which has the same program.
 func driverProcess(t *testing.T) int {
 	t.Helper()
+	found := driverProcesses(t)
+	must.Len(t, 1, found)
+	return found[0]
+}
+
+func driverProcesses(t *testing.T) []int {
+	t.Helper()
 	links, err := filepath.Glob("/proc/[0-9]*/exe")
 	must.NoError(t, err)
 	var found []int
@@ -114,6 +121,5 @@ func driverProcess(t *testing.T) int {
 			found = append(found, number(t, filepath.Base(dir)))
 		}
 	}
-	must.Len(t, 1, found)
-	return found[0]
+	return found
 }

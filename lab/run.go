@@ -15,7 +15,7 @@ import (
 
 // runIn runs a command in a lab of its own: a shell command, or with "exec" a binary
 // of this machine. Output is streamed, signals are passed on, the exit code is the
-// command's.
+// command's. A command that exits with rebootCode is run again after a reboot.
 func runIn(ctx context.Context, set *settings, c command) (int, error) {
 	words, dir := []string{"bash", "-c", strings.Join(c.args, " ")}, "/lab"
 	var extra func(*payload) error
@@ -32,7 +32,14 @@ func runIn(ctx context.Context, set *settings, c command) (int, error) {
 		return 1, err
 	}
 	defer l.close()
-	code, err := l.main(ctx, dir, words)
+	boot := 1
+	code, err := l.main(ctx, dir, words, boot)
+	for err == nil && code == rebootCode {
+		boot++
+		if err = l.reboot(ctx); err == nil {
+			code, err = l.main(ctx, dir, words, boot)
+		}
+	}
 	if err == nil && c.books {
 		var booksCode int
 		booksCode, err = l.guest.books(ctx)
@@ -100,9 +107,9 @@ func (b *binaryRun) words() []string {
 var passed = []string{"E2E_", "LAB_"}
 
 // main runs the lab's command in the guest.
-func (l *lab) main(ctx context.Context, dir string, words []string) (int, error) {
+func (l *lab) main(ctx context.Context, dir string, words []string, boot int) (int, error) {
 	var script strings.Builder
-	fmt.Fprintf(&script, "mkdir -p %s && cd %[1]s && export NOMAD_ADDR=http://127.0.0.1:4646", quote(dir))
+	fmt.Fprintf(&script, "mkdir -p %s && cd %[1]s && export NOMAD_ADDR=http://127.0.0.1:4646 LAB_BOOT=%d", quote(dir), boot)
 	for _, variable := range os.Environ() {
 		for _, prefix := range passed {
 			if strings.HasPrefix(variable, prefix) {

@@ -39,8 +39,8 @@ func NewStage(u User, id string) (*Stage, error) {
 	if err := checkName(id); err != nil {
 		return nil, fmt.Errorf("staging for host user %s: id %w", u, err)
 	}
-	userDir := filepath.Join(stageRoot, "stage", strconv.FormatUint(uint64(u.UID), 10))
-	s := &Stage{user: u, dir: filepath.Join(userDir, id)}
+	s := stageOf(u, id)
+	userDir := filepath.Dir(s.dir)
 	err := inHostMounts(func() error {
 		for _, d := range []struct {
 			path string
@@ -64,6 +64,19 @@ func NewStage(u User, id string) (*Stage, error) {
 		return nil, fmt.Errorf("staging for host user %s: %w", u, err)
 	}
 	return s, nil
+}
+
+// ClearStage unmounts and removes what a crash has left of a stage, if anything. It needs root.
+func ClearStage(u User, id string) error {
+	if err := checkName(id); err != nil {
+		return fmt.Errorf("staging for host user %s: id %w", u, err)
+	}
+	return stageOf(u, id).Close()
+}
+
+// stageOf is a stage that may not exist.
+func stageOf(u User, id string) *Stage {
+	return &Stage{user: u, dir: filepath.Join(stageRoot, "stage", strconv.FormatUint(uint64(u.UID), 10), id)}
 }
 
 // Add mounts m below the stage and returns the path at which the user finds it. Mounts below a directory come

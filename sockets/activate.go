@@ -17,6 +17,7 @@ const activationTimeout = 2 * time.Minute
 type manager interface {
 	StartUnit(ctx context.Context, name string) error
 	EnableLinger(ctx context.Context, uid uint32) error
+	ActiveSince(ctx context.Context, unit string) (time.Time, error)
 	Close()
 }
 
@@ -110,7 +111,7 @@ func (e *Endpoint) startManager(ctx context.Context, user rootless.User) error {
 				return fmt.Errorf("%w; without lingering the user's tasks end with their last session (to accept that, set rootless { linger = false })", err)
 			}
 		}
-		return system.StartUnit(ctx, fmt.Sprintf("user@%d.service", user.UID))
+		return system.StartUnit(ctx, userManagerUnit(user))
 	case agent != user.UID:
 		return fmt.Errorf("the agent runs as UID %d, which can use no other user's podman; run it as root", agent)
 	case options.Linger:
@@ -121,6 +122,22 @@ func (e *Endpoint) startManager(ctx context.Context, user rootless.User) error {
 	}
 	return nil
 }
+
+// ManagerSince says since when the systemd manager runs on which the endpoint's containers depend: that of the host
+// user. It is zero for root's, and for a socket that systemd does not manage.
+func (e *Endpoint) ManagerSince(ctx context.Context) (time.Time, error) {
+	if !e.managed || !e.Rootless() {
+		return time.Time{}, nil
+	}
+	system, err := e.registry.connect(ctx, nil)
+	if err != nil {
+		return time.Time{}, err
+	}
+	defer system.Close()
+	return system.ActiveSince(ctx, userManagerUnit(e.User()))
+}
+
+func userManagerUnit(u rootless.User) string { return fmt.Sprintf("user@%d.service", u.UID) }
 
 func (e *Endpoint) lingerSelf(ctx context.Context) error {
 	system, err := e.registry.connect(ctx, nil)

@@ -73,7 +73,10 @@ func (b *fakeBus) StartUnit(_ context.Context, name string) error {
 }
 
 func (b *fakeBus) EnableLinger(context.Context, uint32) error { return b.host.do(b.name + " linger") }
-func (b *fakeBus) Close()                                     {}
+func (b *fakeBus) ActiveSince(context.Context, string) (time.Time, error) {
+	return time.Time{}, b.host.do(b.name + " since")
+}
+func (b *fakeBus) Close() {}
 
 func (h *fakeHost) listen() {
 	h.stopped = serve(h.t, h.path, func(w http.ResponseWriter, r *http.Request) {

@@ -6,7 +6,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
+	"slices"
 	"sync"
 	"time"
 
@@ -107,6 +109,14 @@ func (r *Registry) ForUser(u rootless.User) *Endpoint {
 		r.onDemand[u.UID] = e
 	}
 	return e
+}
+
+// Active are the endpoints that are in use: activated, and not found dead since.
+func (r *Registry) Active() []*Endpoint {
+	r.mu.Lock()
+	all := append(slices.Clone(r.configured), slices.Collect(maps.Values(r.onDemand))...)
+	r.mu.Unlock()
+	return slices.DeleteFunc(all, func(e *Endpoint) bool { return !e.State().Active })
 }
 
 // begin registers an activation. The context ends after timeout or with Close, which waits for end.

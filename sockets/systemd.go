@@ -194,6 +194,16 @@ func (s *Systemd) UnitState(ctx context.Context, name string) (load, active, sub
 	return load, active, sub, nil
 }
 
+// ActiveSince says when a unit became active the last time (ActiveEnterTimestamp of org.freedesktop.systemd1(5)).
+func (s *Systemd) ActiveSince(ctx context.Context, name string) (time.Time, error) {
+	p, err := s.conn.GetUnitPropertyContext(ctx, name, "ActiveEnterTimestamp")
+	if err != nil {
+		return time.Time{}, fmt.Errorf("asking %s since when %s is active: %w", s.manager, name, unitError(err))
+	}
+	microseconds, _ := p.Value.Value().(uint64)
+	return time.UnixMicro(int64(microseconds)), nil //nolint:gosec // a time
+}
+
 func variantString(p *systemd.Property) string {
 	value, _ := p.Value.Value().(string)
 	return printable(value)

@@ -68,6 +68,13 @@ var PluginOptions = []Option{
 	{"rootless.linger", "bool", "true", "Enable lingering for host users, so that a logout does not end their tasks.", yes, "no", "TestRouting"},
 	{"volumes", Block, "", "What tasks may mount.", yes, yes, "TestVolumes"},
 	{"volumes.enabled", "bool", "true", "Whether `volumes` may name paths outside the allocation's directory.", yes, yes, "TestVolumes"},
+	{"gc", Block, "", "What is removed when nobody needs it any more.", yes, yes, "TestGC"},
+	{"gc.container", "bool", "true", "Remove a task's container when Nomad is done with the task. `false` keeps it, to be looked into.", yes, yes, "TestGC"},
+	{"gc.dangling_containers", Block, "", "Containers of this node that no task owns. It is looked for them some time after the start, and when a task has ended.", yes, yes, "TestGC"},
+	{"gc.dangling_containers.enabled", "bool", "true", "Remove them.", yes, yes, "TestGC"},
+	{"gc.dangling_containers.dry_run", "bool", "false", "Only log what would be removed.", yes, yes, "TestGC"},
+	{"gc.dangling_containers.creation_grace", "string", `"5m"`, "Leave younger ones alone, and look for the first time so long after the start.", yes, yes, "TestGC"},
+	{"recover_stopped", "bool", "false", "Start a container again that is found ended when the agent comes back.", yes, yes, "TestRecoverStopped"},
 	{"client_http_timeout", "string", `"60s"`, "How long podman may take to answer. Creating, pulling and waiting have deadlines of their own.", yes, yes, "TestAgentConfig"},
 	{"state_dir", "string", "", "Directory for the driver's own records. Default: `/var/lib/nomad-driver-podman` as root, else `$XDG_STATE_HOME/nomad-driver-podman`.", yes, yes, "TestAgentConfig"},
 }

@@ -23,6 +23,8 @@ type Plugin struct {
 	Volumes           Volumes  `codec:"volumes"`
 	ClientHTTPTimeout string   `codec:"client_http_timeout"`
 	StateDir          string   `codec:"state_dir"`
+	GC                GC       `codec:"gc"`
+	RecoverStopped    bool     `codec:"recover_stopped"`
 
 	// ClientTimeout is ClientHTTPTimeout, parsed.
 	ClientTimeout time.Duration `codec:"-"`
@@ -47,6 +49,25 @@ type Volumes struct {
 	Enabled bool `codec:"enabled"`
 }
 
+// GC is the gc block: what is removed when nobody needs it any more.
+type GC struct {
+	Container bool     `codec:"container"`
+	Dangling  Dangling `codec:"dangling_containers"`
+}
+
+// Dangling is the dangling_containers block: what happens to this node's containers that no task owns.
+type Dangling struct {
+	Enabled       bool   `codec:"enabled"`
+	DryRun        bool   `codec:"dry_run"`
+	CreationGrace string `codec:"creation_grace"`
+
+	// Grace is CreationGrace, parsed.
+	Grace time.Duration `codec:"-"`
+}
+
+// Recent reports whether what was made then may still belong to a task that Nomad has yet to tell about.
+func (d Dangling) Recent(made time.Time) bool { return time.Since(made) < d.Grace }
+
 // DecodePlugin reads the plugin's config block as Nomad hands it over (msgpack) and checks it.
 func DecodePlugin(data []byte) (*Plugin, error) {
 	plugin := &Plugin{}
@@ -66,6 +87,9 @@ func (p *Plugin) parse() error {
 		wrong("client_http_timeout", "%w", err)
 	}
 	p.ClientTimeout = timeout
+	if p.GC.Dangling.Grace, err = parseDuration(p.GC.Dangling.CreationGrace); err != nil {
+		wrong("gc.dangling_containers.creation_grace", "%w", err)
+	}
 	if p.SocketPath != "" && len(p.Sockets) > 0 {
 		wrong("socket_path", "cannot stand together with socket blocks; name the path in a socket block")
 	}

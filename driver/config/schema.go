@@ -48,15 +48,24 @@ func attribute(options []Option, option Option, name string) *hclspec.Spec {
 
 // emptyBlock is the literal of a block that holds only its defaults.
 func emptyBlock(options []Option, prefix string) *hclspec.Spec {
+	return hclspec.NewLiteral(emptyBlockText(options, prefix))
+}
+
+func emptyBlockText(options []Option, prefix string) string {
 	var fields []string
 	for _, option := range options {
-		if name, inside := strings.CutPrefix(option.Name, prefix); inside {
-			value := option.Default
-			if value == "" {
-				value = "null"
-			}
-			fields = append(fields, name+" = "+value)
+		name, inside := strings.CutPrefix(option.Name, prefix)
+		if !inside || strings.Contains(name, ".") {
+			continue
 		}
+		value := option.Default
+		switch {
+		case option.Type == Block:
+			value = emptyBlockText(options, option.Name+".")
+		case value == "":
+			value = "null"
+		}
+		fields = append(fields, name+" = "+value)
 	}
-	return hclspec.NewLiteral("{ " + strings.Join(fields, ", ") + " }")
+	return "{ " + strings.Join(fields, ", ") + " }"
 }

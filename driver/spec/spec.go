@@ -2,8 +2,6 @@
 package spec
 
 import (
-	"fmt"
-
 	"github.com/containers/podman/v4/pkg/specgen"
 	"github.com/hashicorp/nomad/plugins/drivers"
 
@@ -40,9 +38,10 @@ const (
 )
 
 // ContainerName is the name of a task's container: the same for every try of the task in its allocation.
-func ContainerName(task *drivers.TaskConfig) string {
-	return fmt.Sprintf("%s-%s", task.Name, task.AllocID)
-}
+func ContainerName(task *drivers.TaskConfig) string { return ContainerNameOf(task.Name, task.AllocID) }
+
+// ContainerNameOf is ContainerName by what a container's labels say.
+func ContainerNameOf(taskName, allocID string) string { return taskName + "-" + allocID }
 
 // Build makes the specification. An error names the job's option that cannot be.
 func Build(in Input) (*Spec, error) {

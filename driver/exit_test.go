@@ -1,6 +1,7 @@
 package driver
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -17,8 +18,8 @@ import (
 	"nomad-driver-podman/sockets"
 )
 
-// fakePodman is a client of a podman that answers to wait and inspect with these texts.
-func fakePodman(t *testing.T, wait, inspect string) *sockets.Client {
+// fakePodman is the endpoint of a podman that gives these answers, by the end of the request's path.
+func fakePodman(t *testing.T, answers map[string]string) *sockets.Endpoint {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "podman") // t.TempDir is too long for a socket
 	must.NoError(t, err)
@@ -27,9 +28,13 @@ func fakePodman(t *testing.T, wait, inspect string) *sockets.Client {
 	listener, err := net.Listen("unix", path)
 	must.NoError(t, err)
 	server := &http.Server{ReadHeaderTimeout: time.Minute, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		answer := inspect
-		if strings.HasSuffix(r.URL.Path, "/wait") {
-			answer = wait
+		verb := r.URL.Path[strings.LastIndexByte(r.URL.Path, '/')+1:]
+		answer, found := answers[verb]
+		switch {
+		case verb == "info":
+			answer = `{"version": {"APIVersion": "5.4.2"}}`
+		case !found:
+			w.WriteHeader(http.StatusNotFound)
 		}
 		_, _ = io.WriteString(w, answer)
 	})}
@@ -39,7 +44,7 @@ func fakePodman(t *testing.T, wait, inspect string) *sockets.Client {
 	must.NoError(t, err)
 	t.Cleanup(func() { must.NoError(t, registry.Close()) })
 	endpoint, _ := registry.Endpoint("fake")
-	return endpoint.Client()
+	return endpoint
 }
 
 func TestExitResult(t *testing.T) {
@@ -48,6 +53,9 @@ func TestExitResult(t *testing.T) {
 		wait              string
 		started, finished time.Time
 		oom               bool
+		removed           bool
+		boot              string
+		fate              error
 		want              drivers.ExitResult
 		says              string
 	}{
@@ -61,17 +69,38 @@ func TestExitResult(t *testing.T) {
 		},
 		// podman takes the time of the start when the runtime has returned from it.
 		"a very short run": {wait: "0", started: started, finished: started.Add(-time.Millisecond)},
-		"no end recorded":  {wait: "0", started: started, want: drivers.ExitResult{ExitCode: -1}, says: "it has recorded no end of this run"},
+		"no end recorded":  {wait: "0", started: started, want: drivers.ExitResult{ExitCode: -1}, says: "podman has recorded no end of this run"},
 		"another run": {
 			wait: "0", started: started.Add(time.Hour), finished: started.Add(2 * time.Hour),
 			want: drivers.ExitResult{ExitCode: -1}, says: "somebody has started it again since",
 		},
 		"no code": {wait: "-1", started: started, want: drivers.ExitResult{ExitCode: -1}, says: "podman has no exit code of it"},
+		"a reboot": {
+			wait: "0", started: started, boot: "an earlier one",
+			want: drivers.ExitResult{ExitCode: -1}, says: "the host was rebooted while it ran",
+		},
+		"removed": {
+			wait: "137", removed: true, want: drivers.ExitResult{ExitCode: 137, Signal: 9},
+			says: "its container was removed outside Nomad",
+		},
+		"removed and forgotten": {
+			removed: true, want: drivers.ExitResult{ExitCode: -1}, says: "its container was removed outside Nomad",
+		},
+		"no monitor": {wait: "0", fate: errors.New("conmon was killed"), want: drivers.ExitResult{ExitCode: -1}, says: "conmon was killed"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			inspect := fmt.Sprintf(`{"Id": "c", "State": {"StartedAt": %q, "FinishedAt": %q, "OOMKilled": %t}}`,
-				test.started.Format(time.RFC3339Nano), test.finished.Format(time.RFC3339Nano), test.oom)
-			ended := &task{cfg: &drivers.TaskConfig{Name: "redis"}, client: fakePodman(t, test.wait, inspect), state: taskState{Run: started}}
+			answers := map[string]string{}
+			if test.wait != "" {
+				answers["wait"] = test.wait
+			}
+			if !test.removed {
+				answers["json"] = fmt.Sprintf(`{"Id": "c", "State": {"StartedAt": %q, "FinishedAt": %q, "OOMKilled": %t}}`,
+					test.started.Format(time.RFC3339Nano), test.finished.Format(time.RFC3339Nano), test.oom)
+			}
+			ended := &task{
+				cfg: &drivers.TaskConfig{Name: "redis"}, endpoint: fakePodman(t, answers), taken: closed, fate: test.fate,
+				state: taskState{ContainerID: "c", Run: started, BootID: test.boot},
+			}
 			exit := (&Driver{}).exitResult(t.Context(), ended)
 			if test.says != "" {
 				must.ErrorContains(t, exit.Err, test.says)

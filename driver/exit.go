@@ -1,0 +1,165 @@
+package driver
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/hashicorp/nomad/plugins/drivers"
+	"golang.org/x/sys/unix"
+
+	"nomad-driver-podman/sockets"
+)
+
+// monitorGrace is how much later than its container's process conmon is seen to end at the least: both ends are
+// reported by the kernel, in no order.
+const monitorGrace = time.Second
+
+// awaitEnd waits until the task has ended. One whose monitor is killed is killed, too.
+func (d *Driver) awaitEnd(ctx context.Context, t *task) error {
+	select {
+	case <-t.taken:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	select {
+	case <-t.ended():
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-t.unmonitored():
+	}
+	if t.endsWithin(ctx, monitorGrace) {
+		return nil
+	}
+	t.setFate(errors.New("its monitor (conmon) was killed, and then the container, since nobody could have told how that ends"))
+	d.logger.Error("a container's monitor was killed; killing the container", "task", t.cfg.ID, "container", t.state.ContainerID)
+	if err := t.process.Signal(unix.SIGKILL); err != nil {
+		d.logger.Error("killing a container", "task", t.cfg.ID, "error", err)
+	}
+	select {
+	case <-t.ended():
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// settle finds the exit result of a task whose process has ended, delivers the rest of its logs, and keeps the result.
+// The first caller does it, others wait for it.
+func (d *Driver) settle(t *task) *drivers.ExitResult {
+	t.collect.Lock()
+	defer t.collect.Unlock()
+	if exit, _ := t.result(); exit != nil {
+		return exit
+	}
+	// The cgroup goes away with the container; what it says about an OOM kill is read before all else.
+	var kills uint64
+	if t.cgroup != nil {
+		kills, _ = t.cgroup.OOMKills() // an error means that only podman can say
+	}
+	ctx, cancel := context.WithTimeout(d.ctx, collectTimeout)
+	defer cancel()
+	exit := d.exitResult(ctx, t)
+	exit.OOMKilled = exit.OOMKilled || (kills > 0 && exit.ExitCode == 128+int(unix.SIGKILL))
+	if exit.OOMKilled && exit.Err == nil {
+		// Nomad shows people the error, and the flag only to programs.
+		exit.Err = errors.New("OOM Killed: the task has used up its memory")
+	}
+	if err := d.finishLog(ctx, t); err != nil {
+		d.logger.Warn("the end of a task's log was not delivered", "task", t.cfg.ID, "error", err)
+		d.say(t.cfg, "The end of the log was not delivered: %s", err)
+	}
+	t.setResult(exit)
+	return exit
+}
+
+// finishLog delivers the rest of a task's log. After a reboot the log process may have to be started for that.
+func (d *Driver) finishLog(ctx context.Context, t *task) error {
+	node := d.current()
+	if err := node.ensureLogs(ctx); err != nil {
+		return err
+	}
+	return node.logs.Finish(ctx, t.cfg.ID)
+}
+
+// exitResult finds out how a container ended: by podman's word, where that has seen the end of this very run. Nobody
+// makes up an exit code: otherwise the result is an error that says what happened.
+func (d *Driver) exitResult(ctx context.Context, t *task) *drivers.ExitResult {
+	unknown := func(err error) *drivers.ExitResult {
+		return &drivers.ExitResult{ExitCode: -1, Err: fmt.Errorf("task %s: its container has ended, but nobody knows how: %w", t.cfg.Name, err)}
+	}
+	if fate := t.knownFate(); fate != nil {
+		return unknown(fate)
+	}
+	endpoint, err := d.endpointOf(t)
+	if err != nil {
+		return unknown(err)
+	}
+	client, err := endpoint.Activate(ctx)
+	if err != nil {
+		return unknown(err)
+	}
+	// podman's wait would wait for another run, too.
+	container, err := client.Inspect(ctx, t.state.ContainerID)
+	switch {
+	case errors.Is(err, sockets.ErrNotFound):
+		return d.removedResult(ctx, t, client)
+	case err != nil:
+		return unknown(err)
+	case t.restarted(container):
+		return unknown(errors.New("somebody has started it again since"))
+	}
+	// Wait returns when conmon has written everything down, the last of the log included.
+	code, waited := client.Wait(ctx, t.state.ContainerID)
+	container, err = client.Inspect(ctx, t.state.ContainerID)
+	switch {
+	case errors.Is(err, sockets.ErrNotFound):
+		return d.removedResult(ctx, t, client)
+	case err != nil:
+		return unknown(err)
+	case waited != nil || container.State.FinishedAt.IsZero():
+		// podman answers 0 about a run whose end it never saw. The times of start and end say nothing together: that of
+		// the start is taken when a short run is over already.
+		return unknown(errors.Join(d.unseen(ctx, t, endpoint), waited))
+	}
+	return exitOf(code, container.State.OOMKilled)
+}
+
+// restarted tells whether the container has been started again since the task's run.
+func (t *task) restarted(container *sockets.Container) bool {
+	return !t.state.Run.IsZero() && !container.State.StartedAt.Equal(t.state.Run)
+}
+
+// removedResult is the result of a container that is not there any more. podman remembers exit codes a while longer.
+func (d *Driver) removedResult(ctx context.Context, t *task, client *sockets.Client) *drivers.ExitResult {
+	removed := fmt.Errorf("task %s: its container was removed outside Nomad", t.cfg.Name)
+	code, err := client.Wait(ctx, t.state.ContainerID)
+	if err != nil {
+		return &drivers.ExitResult{ExitCode: -1, Err: removed}
+	}
+	exit := exitOf(code, false)
+	exit.Err = removed
+	return exit
+}
+
+// unseen says why podman may not have seen the end of a run.
+func (d *Driver) unseen(ctx context.Context, t *task, endpoint *sockets.Endpoint) error {
+	if boot, err := bootID(); err == nil && t.state.BootID != "" && boot != t.state.BootID {
+		return errors.New("the host was rebooted while it ran")
+	}
+	if since, err := endpoint.ManagerSince(ctx); err == nil && since.After(t.state.StartedAt) {
+		return fmt.Errorf("the systemd manager of host user %s was stopped while it ran", endpoint.User())
+	}
+	return errors.New("podman has recorded no end of this run")
+}
+
+func exitOf(code int32, oom bool) *drivers.ExitResult {
+	exit := &drivers.ExitResult{ExitCode: int(code), OOMKilled: oom}
+	// A process that a signal has ended is reported as 128 and the signal's number, as a shell does (conmon(8)).
+	if signal := exit.ExitCode - 128; signal > 0 && unix.SignalName(unix.Signal(signal)) != "" {
+		exit.Signal = signal
+	}
+	return exit
+}

@@ -1,0 +1,48 @@
+package driver
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/hashicorp/nomad/plugins/drivers"
+
+	"nomad-driver-podman/driver/config"
+)
+
+// foreignVersion is the version of the handles of HashiCorp's driver, whose tasks this driver takes over.
+const foreignVersion = 1
+
+// foreignState is what that driver (version 0.6) keeps of a task.
+type foreignState struct {
+	ContainerID string
+	StartedAt   time.Time
+	Net         *drivers.DriverNetwork
+}
+
+// adopt makes a task of a handle of HashiCorp's driver. Such a container's log stays with its conmon, which writes it
+// to Nomad's FIFO itself; its processes are not in the handle and have to be asked for.
+func (n *node) adopt(handle *drivers.TaskHandle, t *task) error {
+	var foreign foreignState
+	if err := handle.GetDriverState(&foreign); err != nil {
+		return fmt.Errorf("decoding the handle of another driver: %w", err)
+	}
+	// Only this option is of interest: others were that driver's to judge.
+	var conf struct {
+		Socket string `codec:"socket"`
+	}
+	if err := handle.Config.DecodeDriverConfig(&conf); err != nil {
+		return fmt.Errorf("config: %w", err)
+	}
+	endpoint, err := n.route(&config.Task{Socket: conf.Socket})
+	if err != nil {
+		return err
+	}
+	t.state = taskState{
+		ContainerID: foreign.ContainerID,
+		HostUID:     endpoint.User().UID,
+		Socket:      endpoint.Name(),
+		StartedAt:   foreign.StartedAt,
+		Network:     foreign.Net,
+	}
+	return nil
+}

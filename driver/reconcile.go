@@ -1,0 +1,136 @@
+package driver
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"nomad-driver-podman/driver/spec"
+	"nomad-driver-podman/rootless"
+	"nomad-driver-podman/sockets"
+)
+
+// reconcileTimeout bounds the removal of what is left of one task.
+const reconcileTimeout = 2 * time.Minute
+
+// reconciler removes, as long as the node's configuration holds, what no task owns: once when Nomad has had the time
+// to take its tasks up again, and from then on whenever a task has been destroyed.
+func (d *Driver) reconciler(n *node) {
+	grace := time.NewTimer(n.config.GC.Dangling.Grace)
+	defer grace.Stop()
+	select {
+	case <-grace.C:
+	case <-n.ctx.Done():
+		return
+	}
+	for {
+		d.reconcile(n.ctx, n)
+		select {
+		case <-n.destroyed:
+		case <-n.ctx.Done():
+			return
+		}
+	}
+}
+
+// reconcile compares what the driver has noted, and the containers with this node's label, with the tasks it knows,
+// and removes what is nobody's. What cannot be removed now stays noted for the next time.
+func (d *Driver) reconcile(ctx context.Context, n *node) {
+	dangling := n.config.GC.Dangling
+	if !dangling.Enabled {
+		return
+	}
+	noted, err := n.intents.all()
+	if err != nil {
+		d.logger.Error("a note of what was begun cannot be read; remove the file when nothing of its task is left", "error", err)
+	}
+	for _, left := range noted {
+		n.learnID(left.NodeID)
+		if dangling.Recent(left.Made) || !d.claims.try(left.Container) {
+			continue
+		}
+		d.logger.Info("what is left of a task that Nomad does not know", "task", left.TaskID, "container", left.Container, "removing", !dangling.DryRun)
+		if !dangling.DryRun {
+			if err := d.clear(ctx, n, left); err != nil {
+				d.logger.Error("something of a task is left", "task", left.TaskID, "error", err)
+			}
+		}
+		d.claims.release(left.Container)
+	}
+	for _, endpoint := range n.registry.Active() {
+		if err := d.removeStrays(ctx, n, endpoint); err != nil {
+			d.logger.Error("looking for containers that no task owns", "socket", endpoint.Name(), "error", err)
+		}
+	}
+}
+
+// clear removes all that an intent may stand for, and then the intent.
+func (d *Driver) clear(ctx context.Context, n *node, left intent) error {
+	ctx, cancel := context.WithTimeout(ctx, reconcileTimeout)
+	defer cancel()
+	endpoint, err := n.endpointOf(left.HostUID, left.Socket)
+	if err != nil {
+		return err
+	}
+	client, err := endpoint.Activate(ctx)
+	if err != nil {
+		return err
+	}
+	err = removeOwned(ctx, client, left.Container, left.AllocID, left.TaskName)
+	if n.self.IsRoot() {
+		err = errors.Join(err, rootless.ClearStage(endpoint.User(), left.stage()))
+	}
+	if err = errors.Join(err, n.ensureLogs(ctx)); err != nil {
+		return err
+	}
+	// Nobody reads the log of a task that nobody knows: what is lost of it is no failure.
+	if err := n.logs.Finish(ctx, left.TaskID); err != nil {
+		d.logger.Info("the end of a task's log was not delivered", "task", left.TaskID, "error", err)
+	}
+	return n.intents.remove(left.Container)
+}
+
+// removeOwned removes the container of a name when its labels say that it is the task's. That there is none is fine.
+func removeOwned(ctx context.Context, client *sockets.Client, name, allocID, taskName string) error {
+	found, err := client.Inspect(ctx, name)
+	if errors.Is(err, sockets.ErrNotFound) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if found.Config.Labels[spec.LabelAllocID] != allocID || found.Config.Labels[spec.LabelTaskName] != taskName {
+		return fmt.Errorf("the host user has a container called %s that is not this task's; remove or rename it", name)
+	}
+	return client.Remove(ctx, found.ID, true)
+}
+
+// removeStrays removes an endpoint's containers that carry this node's ID and that no task owns: what is left when the
+// state directory was lost.
+func (d *Driver) removeStrays(ctx context.Context, n *node, endpoint *sockets.Endpoint) error {
+	gc, id := n.config.GC, n.nodeID()
+	if id == "" {
+		return nil // no task yet, no label
+	}
+	ctx, cancel := context.WithTimeout(ctx, reconcileTimeout)
+	defer cancel()
+	containers, err := endpoint.Client().List(ctx, map[string]string{spec.LabelNodeID: id})
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for _, container := range containers {
+		name := spec.ContainerNameOf(container.Labels[spec.LabelTaskName], container.Labels[spec.LabelAllocID])
+		kept := !gc.Container && container.State != "running"
+		if kept || gc.Dangling.Recent(container.Created) || !d.claims.try(name) {
+			continue
+		}
+		d.logger.Info("a container has no task", "container", name, "socket", endpoint.Name(), "removing", !gc.Dangling.DryRun)
+		if !gc.Dangling.DryRun {
+			errs = append(errs, endpoint.Client().Remove(ctx, container.ID, true))
+		}
+		d.claims.release(name)
+	}
+	return errors.Join(errs...)
+}

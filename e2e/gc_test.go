@@ -1,0 +1,114 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/hashicorp/nomad/api"
+	"github.com/shoenig/test/must"
+)
+
+func TestGC(t *testing.T) {
+	configureAgent(t, "gc")
+	endedJob(t) // activates the endpoint and has its image
+
+	t.Run("containers that no task owns", func(t *testing.T) {
+		stray(t, "stray", nodeID(t))
+		stray(t, "elsewhere", "another-node")
+		teamA.podman(t, "create", "--name", "persons", "busybox", "true")
+		t.Cleanup(func() { teamA.podman(t, "rm", "elsewhere", "persons") })
+		endedJob(t)
+		eventually(t, "the removal of the stray container", func() error {
+			if slices.Contains(teamA.containers(t), "stray") {
+				return errors.New("it is there")
+			}
+			return nil
+		})
+		must.SliceContainsAll(t, []string{"elsewhere", "persons"}, teamA.containers(t))
+	})
+
+	t.Run("only said", func(t *testing.T) {
+		configureAgent(t, "gc-dry-run")
+		stray(t, "spared", nodeID(t))
+		t.Cleanup(func() { teamA.podman(t, "rm", "spared") })
+		endedJob(t)
+		eventually(t, "the driver's word about the stray container", func() error {
+			said := command(t, "journalctl", "--unit=nomad.service", "--output=cat", "--grep=a container has no task.*removing=false")
+			if !strings.Contains(said, "removing=false") {
+				return fmt.Errorf("%q", said)
+			}
+			return nil
+		})
+		must.SliceContains(t, teamA.containers(t), "spared")
+	})
+
+	t.Run("off", func(t *testing.T) {
+		configureAgent(t, "gc-off")
+		alloc := endedJob(t)
+		name := containerName(alloc, "zero")
+		must.SliceContains(t, teamA.containers(t), name)
+		teamA.podman(t, "rm", name)
+	})
+}
+
+// stray makes a container that carries this driver's labels.
+func stray(t *testing.T, name, node string) {
+	t.Helper()
+	teamA.podman(t, "create", "--name", name, "--label", "com.hashicorp.nomad.node_id="+node,
+		"--label", "com.hashicorp.nomad.alloc_id="+name, "--label", "com.hashicorp.nomad.task_name="+name, "busybox", "true")
+	// Past the grace.
+	created := teamA.podman(t, "inspect", "--format", "{{.Created.Unix}}", name)
+	old := time.Unix(int64(number(t, created)), 0).Add(2 * time.Second)
+	eventually(t, "container "+name+" to be old enough", func() error {
+		if time.Now().Before(old) {
+			return errors.New("it is new")
+		}
+		return nil
+	})
+}
+
+// endedJob runs a job to its end, at which the driver looks for what is left over.
+func endedJob(t *testing.T) (alloc *api.Allocation) {
+	t.Helper()
+	t.Run("job", func(t *testing.T) {
+		j := run(t, "exits", only("zero"))
+		alloc, _ = j.dead(t, "zero")
+	})
+	return alloc
+}
+
+func nodeID(t *testing.T) string {
+	t.Helper()
+	node, err := readyNode()
+	must.NoError(t, err)
+	return node.ID
+}
+
+// With recover_stopped a container that ended while nobody looked is started again.
+func TestRecoverStopped(t *testing.T) {
+	configureAgent(t, "recover-stopped")
+	j := run(t, "fates")
+	j.prints(t, "fate", "ready\n")
+	alloc := j.running(t, "fate")
+	first := teamA.container(t, alloc, "fate")
+	endUnseen(t, first)
+
+	j.prints(t, "fate", "ready\nready\n")
+	again := teamA.container(t, alloc, "fate")
+	must.Eq(t, first.ID, again.ID)
+	must.NotEq(t, first.State.Pid, again.State.Pid)
+	_, state, _, err := j.state("fate", 0)
+	must.NoError(t, err)
+	must.Eq(t, "running", state.State)
+	must.StrContains(t, events(state), "Started the container again")
+
+	teamA.podman(t, "kill", "--signal", "TERM", again.ID)
+	_, state = j.dead(t, "fate")
+	must.Eq(t, "9", terminated(t, state).Details["exit_code"], must.Sprint(events(state)))
+}
