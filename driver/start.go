@@ -98,10 +98,12 @@ func (s *start) run(ctx context.Context) (*task, error) {
 		{"following the log", s.followLog, true},
 	} {
 		s.step, s.retry = step.name, step.retry
+		crashBefore(step.name)
 		if err := step.do(ctx); err != nil {
 			return nil, errors.Join(err, s.unwind(ctx))
 		}
 	}
+	crashBefore("returning")
 	// The container has mounts of its own now.
 	if err := s.dirs.close(); err != nil {
 		return nil, errors.Join(err, s.unwind(ctx))

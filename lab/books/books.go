@@ -43,6 +43,7 @@ var checks = []check{
 	{"log process", logDescriptors},
 	{"log state", logState},
 	{"FIFOs", unwrittenFIFOs},
+	{"intents", intents},
 	{"driver", driverProcess},
 	{"driver's descriptors", driverDescriptors},
 }

@@ -1,6 +1,7 @@
 package books
 
 import (
+	"encoding/json"
 	"fmt"
 	"slices"
 	"strconv"
@@ -76,6 +77,35 @@ func driverDescriptors(l *look) ([]string, error) {
 					left = append(left, fmt.Sprintf("%s has no pidfd of process %d of %s", driver, pid, c))
 				}
 			}
+		}
+	}
+	return left, nil
+}
+
+// intentDir is where the driver notes what it is about to make, until nothing of it is left.
+const intentDir = "/var/lib/nomad-driver-podman/intents"
+
+// intents finds the driver's notes about tasks that do not run.
+func intents(l *look) ([]string, error) {
+	paths, err := l.host.glob(intentDir + "/*")
+	if err != nil {
+		return nil, err
+	}
+	var left []string
+	for _, path := range paths {
+		text, err := l.host.read(path)
+		if isGone(err) {
+			continue
+		}
+		var noted struct{ AllocID, TaskName string }
+		if err == nil {
+			err = json.Unmarshal([]byte(text), &noted)
+		}
+		if err != nil {
+			return left, fmt.Errorf("%s: %w", path, err)
+		}
+		if t := (task{noted.AllocID, noted.TaskName}); !l.isRunning(t) {
+			left = append(left, fmt.Sprintf("%s is kept, but %s does not run", path, t))
 		}
 	}
 	return left, nil
