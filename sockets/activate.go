@@ -16,6 +16,7 @@ const activationTimeout = 2 * time.Minute
 // manager is what an activation needs of systemd.
 type manager interface {
 	StartUnit(ctx context.Context, name string) error
+	RestartUnit(ctx context.Context, name string) error
 	EnableLinger(ctx context.Context, uid uint32) error
 	ActiveSince(ctx context.Context, unit string) (time.Time, error)
 	Close()
@@ -159,6 +160,9 @@ func (e *Endpoint) startUnit(ctx context.Context, user *rootless.User) error {
 	}
 	defer systemd.Close()
 	err = systemd.StartUnit(ctx, socketUnit)
+	if err == nil && e.lostSocket(ctx) {
+		err = systemd.RestartUnit(ctx, socketUnit)
+	}
 	switch {
 	case errors.Is(err, ErrUnitNotFound):
 		return fmt.Errorf("%w; install podman", err)
@@ -166,6 +170,17 @@ func (e *Endpoint) startUnit(ctx context.Context, user *rootless.User) error {
 		return fmt.Errorf("%w; %s", err, unmask(user))
 	}
 	return err
+}
+
+// lostSocket tells whether a socket that systemd listens at has no file any more: "podman system reset" removes it,
+// which systemd does not notice.
+func (e *Endpoint) lostSocket(ctx context.Context) bool {
+	conn, err := e.connect(ctx)
+	if err != nil {
+		return errors.Is(err, fs.ErrNotExist)
+	}
+	_ = conn.Close() // nothing was sent
+	return false
 }
 
 func unmask(user *rootless.User) string {

@@ -25,6 +25,7 @@ type fakeHost struct {
 	path    string
 	fail    map[string]error // by what would be logged
 	gate    chan struct{}    // podman.socket starts once it is closed
+	reset   bool             // podman.socket is active, but its file is not there
 	infos   atomic.Int32
 	mu      sync.Mutex
 	log     []string
@@ -66,9 +67,17 @@ func (b *fakeBus) StartUnit(_ context.Context, name string) error {
 	if err := b.host.do(b.name + " " + name); err != nil {
 		return err
 	}
-	if name == socketUnit {
+	if name == socketUnit && !b.host.reset {
 		b.host.listen()
 	}
+	return nil
+}
+
+func (b *fakeBus) RestartUnit(_ context.Context, name string) error {
+	if err := b.host.do(b.name + " again " + name); err != nil {
+		return err
+	}
+	b.host.listen()
 	return nil
 }
 
@@ -130,6 +139,16 @@ func TestActivateTimeout(t *testing.T) {
 	_, err = e.Activate(t.Context())
 	must.ErrorContains(t, err, "no answer within 1ns (plugin option client_http_timeout)")
 	must.Eq(t, 1, h.infos.Load())
+}
+
+// podman system reset removes the file of a socket that stays active.
+func TestActivateAfterReset(t *testing.T) {
+	needRoot(t)
+	h, e, _ := newFakeHost(t, 0, Options{})
+	h.reset = true
+	_, err := e.Activate(t.Context())
+	must.NoError(t, err)
+	must.Eq(t, []string{"system bus", "system podman.socket", "system again podman.socket"}, h.took())
 }
 
 func TestActivateRoot(t *testing.T) {

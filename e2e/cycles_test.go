@@ -1,0 +1,94 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/shoenig/test/must"
+)
+
+// What driver and log process hold does not grow with the tasks they have seen.
+func TestCycles(t *testing.T) {
+	const rounds = 10 // of 20 tasks
+	cycle(t)
+	before := map[string]usage{"driver": usageOf(t, driverProcess(t)), "log process": usageOf(t, mainPID(t, logUnit))}
+	for range rounds {
+		cycle(t)
+	}
+	after := map[string]usage{"driver": usageOf(t, driverProcess(t)), "log process": usageOf(t, mainPID(t, logUnit))}
+	for name, first := range before {
+		last := after[name]
+		t.Logf("%s: %+v before, %+v after %d tasks", name, first, last, rounds*20)
+		must.LessEq(t, first.descriptors+4, last.descriptors, must.Sprint(name))
+		must.LessEq(t, first.memory+8<<10, last.memory, must.Sprint(name))
+	}
+	// The runtime's own dump tells the goroutines. It ends the process, so it comes last.
+	for name, pid := range map[string]int{"driver": driverProcess(t), "log process": mainPID(t, logUnit)} {
+		count := goroutines(t, pid)
+		t.Logf("%s: %d goroutines after %d tasks", name, count, (rounds+1)*20)
+		must.Between(t, 1, count, 60, must.Sprint(name))
+	}
+	eventually(t, "the driver's return", driverReady)
+}
+
+const logUnit = "nomad-podman-logs.service"
+
+// cycle runs 20 tasks to their ends.
+func cycle(t *testing.T) {
+	t.Helper()
+	t.Run("20 tasks", func(t *testing.T) {
+		j := run(t, "cycles")
+		eventually(t, "the end of the tasks", func() error {
+			for _, stub := range j.allocs(t) {
+				if stub.ClientStatus != "complete" {
+					return fmt.Errorf("allocation %s is %s", stub.ID, stub.ClientStatus)
+				}
+			}
+			if count := len(j.allocs(t)); count != 20 {
+				return fmt.Errorf("%d allocations", count)
+			}
+			return nil
+		})
+	})
+}
+
+// usage is what a process holds.
+type usage struct {
+	descriptors int
+	memory      int // KiB of anonymous memory (RssAnon of proc_pid_status(5))
+}
+
+func usageOf(t *testing.T, pid int) usage {
+	t.Helper()
+	open, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", pid))
+	must.NoError(t, err)
+	return usage{len(open), number(t, strings.Fields(procStatus(t, pid, "RssAnon"))[0])}
+}
+
+// goroutines counts those in the dump that a Go program writes when SIGQUIT ends it.
+func goroutines(t *testing.T, pid int) int {
+	t.Helper()
+	since := command(t, "date", "+%s.%N")
+	must.NoError(t, syscall.Kill(pid, syscall.SIGQUIT))
+	var count int
+	header := regexp.MustCompile(`goroutine \d+ [^[]*\[`)
+	eventually(t, "the dump of process "+fmt.Sprint(pid), func() error {
+		if _, err := os.Stat(filepath.Join("/proc", fmt.Sprint(pid))); err == nil {
+			return fmt.Errorf("it still runs")
+		}
+		command(t, "journalctl", "--sync")
+		log := command(t, "journalctl", "--quiet", "--output=cat", "--since=@"+since, "--unit=nomad.service", "--unit="+logUnit)
+		if count = len(header.FindAllString(log, -1)); count == 0 {
+			return fmt.Errorf("there is none")
+		}
+		return nil
+	})
+	return count
+}
