@@ -84,6 +84,16 @@ func (s intents) remove(container string) error {
 	return nil
 }
 
+// abandon leaves an intent to the reconciler, however new it is.
+func (s intents) abandon(container string) error {
+	i, found, err := s.get(container)
+	if err != nil || !found {
+		return err
+	}
+	i.Made = time.Time{}
+	return s.put(i)
+}
+
 // get is the intent for a container's name, if there is one.
 func (s intents) get(container string) (i intent, found bool, err error) {
 	i, err = readIntent(s.path(container))

@@ -11,8 +11,12 @@ import (
 	"nomad-driver-podman/sockets"
 )
 
-// reconcileTimeout bounds the removal of what is left of one task.
-const reconcileTimeout = 2 * time.Minute
+const (
+	// reconcileTimeout bounds the removal of what is left of one task.
+	reconcileTimeout = 2 * time.Minute
+	// reconcileRetry is when it is tried again to remove what could not be removed.
+	reconcileRetry = time.Minute
+)
 
 // reconciler removes, as long as the node's configuration holds, what no task owns: once when Nomad has had the time
 // to take its tasks up again, and from then on whenever a task has been destroyed.
@@ -25,9 +29,13 @@ func (d *Driver) reconciler(n *node) {
 		return
 	}
 	for {
-		d.reconcile(n.ctx, n)
+		var again <-chan time.Time
+		if !d.reconcile(n.ctx, n) {
+			again = time.After(reconcileRetry)
+		}
 		select {
 		case <-n.destroyed:
+		case <-again:
 		case <-n.ctx.Done():
 			return
 		}
@@ -35,12 +43,13 @@ func (d *Driver) reconciler(n *node) {
 }
 
 // reconcile compares what the driver has noted, and the containers with this node's label, with the tasks it knows,
-// and removes what is nobody's. What cannot be removed now stays noted for the next time.
-func (d *Driver) reconcile(ctx context.Context, n *node) {
+// and removes what is nobody's. It returns false when something could not be removed.
+func (d *Driver) reconcile(ctx context.Context, n *node) (done bool) {
 	dangling := n.config.GC.Dangling
 	if !dangling.Enabled {
-		return
+		return true
 	}
+	done = true
 	noted, err := n.intents.all()
 	if err != nil {
 		d.logger.Error("a note of what was begun cannot be read; remove the file when nothing of its task is left", "error", err)
@@ -53,6 +62,7 @@ func (d *Driver) reconcile(ctx context.Context, n *node) {
 		d.logger.Info("what is left of a task that Nomad does not know", "task", left.TaskID, "container", left.Container, "removing", !dangling.DryRun)
 		if !dangling.DryRun {
 			if err := d.clear(ctx, n, left); err != nil {
+				done = false
 				d.logger.Error("something of a task is left", "task", left.TaskID, "error", err)
 			}
 		}
@@ -60,9 +70,11 @@ func (d *Driver) reconcile(ctx context.Context, n *node) {
 	}
 	for _, endpoint := range n.registry.Active() {
 		if err := d.removeStrays(ctx, n, endpoint); err != nil {
+			done = false
 			d.logger.Error("looking for containers that no task owns", "socket", endpoint.Name(), "error", err)
 		}
 	}
+	return done
 }
 
 // clear removes all that an intent may stand for, and then the intent.

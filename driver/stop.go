@@ -155,23 +155,23 @@ func (d *Driver) DestroyTask(id string, force bool) error {
 		}
 	}
 	d.settle(task)
-	node := d.current()
-	if err := d.remove(node, task); err != nil {
-		return fmt.Errorf("task %s: removing its container: %w", task.cfg.Name, err)
-	}
-	name := spec.ContainerName(task.cfg)
-	if err := node.intents.remove(name); err != nil {
-		return err
+	// Nomad does not ask again: what cannot be removed now is left to the reconciler.
+	node, name := d.current(), spec.ContainerName(task.cfg)
+	err := d.remove(node, task)
+	if err != nil {
+		err = errors.Join(fmt.Errorf("task %s: removing its container: %w", task.cfg.Name, err), node.intents.abandon(name))
+	} else {
+		err = node.intents.remove(name)
 	}
 	if !d.tasks.remove(id) {
-		return nil // another call has done it meanwhile
+		return err // another call has done it meanwhile
 	}
 	d.claims.release(name)
 	select {
 	case node.destroyed <- struct{}{}:
-	default: // the reconciler is about to look anyway
+	default: // it is about to look anyway
 	}
-	return task.release()
+	return errors.Join(err, task.release())
 }
 
 // remove removes the task's container, unless the agent's configuration keeps it.
