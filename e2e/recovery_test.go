@@ -44,7 +44,10 @@ func TestRecovery(t *testing.T) {
 			name, code := fmt.Sprintf("ender-%d", i), strconv.Itoa(i+3)
 			ender := j.running(t, name)
 			disturbance.do(t)
-			must.NoError(t, os.WriteFile(filepath.Join(allocDir(ender.ID), name, "local", "code"), []byte(code), 0o600))
+			// At once, readable to the task.
+			path := filepath.Join(allocDir(ender.ID), name, "local", "code")
+			must.NoError(t, os.WriteFile(path+".new", []byte(code), 0o644))
+			must.NoError(t, os.Rename(path+".new", path))
 
 			_, state := j.dead(t, name)
 			must.Eq(t, code, terminated(t, state).Details["exit_code"], must.Sprint(events(state)))
