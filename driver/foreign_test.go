@@ -1,0 +1,52 @@
+package driver
+
+import (
+	"testing"
+	"time"
+
+	"github.com/hashicorp/nomad/plugins/drivers"
+	"github.com/shoenig/test/must"
+
+	"nomad-driver-podman/driver/config"
+)
+
+// The state that HashiCorp's driver keeps in its handles, version 1.
+type recordedState struct {
+	TaskConfig  *drivers.TaskConfig
+	ContainerID string
+	StartedAt   time.Time
+	Net         *drivers.DriverNetwork
+	LogStreamer bool
+}
+
+func TestForeignHandle(t *testing.T) {
+	node := testNode(t, config.Plugin{Sockets: []config.Socket{
+		{Name: "default", SocketPath: "/run/default.sock"}, {Name: "rootful", SocketPath: "/run/podman/podman.sock"},
+	}})
+	cfg := &drivers.TaskConfig{ID: "1/redis/2", Name: "redis", AllocID: "1"}
+	// Options of its own that this driver does not have do not matter.
+	must.NoError(t, cfg.EncodeConcreteDriverConfig(map[string]any{"image": "redis", "socket": "rootful", "memory_swap": "1g"}))
+	started := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+	handle := drivers.NewTaskHandle(1)
+	handle.Config = cfg
+	must.NoError(t, handle.SetDriverState(&recordedState{
+		TaskConfig: cfg, ContainerID: "c0ffee", StartedAt: started, LogStreamer: true,
+		Net: &drivers.DriverNetwork{IP: "10.88.0.2", PortMap: map[string]int{"redis": 6379}},
+	}))
+
+	task, err := node.decodeHandle(handle)
+	must.NoError(t, err)
+	must.Eq(t, "c0ffee", task.state.ContainerID)
+	must.Eq(t, "rootful", task.state.Socket)
+	must.Eq(t, 0, task.state.HostUID)
+	must.True(t, started.Equal(task.state.StartedAt))
+	must.Eq(t, "10.88.0.2", task.state.Network.IP)
+	must.Eq(t, "rootful", task.endpoint.Name())
+	// Its processes are not known yet.
+	must.Zero(t, task.state.Process.PID)
+	must.Eq(t, "", task.state.BootID)
+
+	handle.Version = 3
+	_, err = node.decodeHandle(handle)
+	must.ErrorContains(t, err, "its handle has version 3, this driver knows 1 and 2")
+}
