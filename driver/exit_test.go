@@ -8,7 +8,9 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -18,9 +20,12 @@ import (
 	"nomad-driver-podman/sockets"
 )
 
-// fakePodman is the endpoint of a podman that gives these answers, by the end of the request's path.
-func fakePodman(t *testing.T, answers map[string]string) *sockets.Endpoint {
+// fakePodman is the endpoint of a podman that gives these answers, by the end of the request's path. It tells the
+// requests that it gets.
+func fakePodman(t *testing.T, answers map[string]string) (endpoint *sockets.Endpoint, requests func() []string) {
 	t.Helper()
+	var mu sync.Mutex
+	var seen []string
 	dir, err := os.MkdirTemp("", "podman") // t.TempDir is too long for a socket
 	must.NoError(t, err)
 	t.Cleanup(func() { must.NoError(t, os.RemoveAll(dir)) })
@@ -28,6 +33,9 @@ func fakePodman(t *testing.T, answers map[string]string) *sockets.Endpoint {
 	listener, err := net.Listen("unix", path)
 	must.NoError(t, err)
 	server := &http.Server{ReadHeaderTimeout: time.Minute, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		mu.Lock()
+		seen = append(seen, r.Method+" "+strings.TrimPrefix(r.URL.Path, "/v4.0.0/libpod"))
+		mu.Unlock()
 		verb := r.URL.Path[strings.LastIndexByte(r.URL.Path, '/')+1:]
 		answer, found := answers[verb]
 		switch {
@@ -43,8 +51,12 @@ func fakePodman(t *testing.T, answers map[string]string) *sockets.Endpoint {
 	registry, err := sockets.New([]sockets.EndpointConfig{{Name: "fake", Path: path}}, sockets.Options{})
 	must.NoError(t, err)
 	t.Cleanup(func() { must.NoError(t, registry.Close()) })
-	endpoint, _ := registry.Endpoint("fake")
-	return endpoint
+	endpoint, _ = registry.Endpoint("fake")
+	return endpoint, func() []string {
+		mu.Lock()
+		defer mu.Unlock()
+		return slices.Clone(seen)
+	}
 }
 
 func TestExitResult(t *testing.T) {
@@ -97,8 +109,9 @@ func TestExitResult(t *testing.T) {
 				answers["json"] = fmt.Sprintf(`{"Id": "c", "State": {"StartedAt": %q, "FinishedAt": %q, "OOMKilled": %t}}`,
 					test.started.Format(time.RFC3339Nano), test.finished.Format(time.RFC3339Nano), test.oom)
 			}
+			endpoint, _ := fakePodman(t, answers)
 			ended := &task{
-				cfg: &drivers.TaskConfig{Name: "redis"}, endpoint: fakePodman(t, answers), taken: closed, fate: test.fate,
+				cfg: &drivers.TaskConfig{Name: "redis"}, endpoint: endpoint, taken: closed, fate: test.fate,
 				state: taskState{ContainerID: "c", Run: started, BootID: test.boot},
 			}
 			exit := (&Driver{}).exitResult(t.Context(), ended)

@@ -135,10 +135,11 @@ func (s *start) failure(err error) error {
 	return structs.NewRecoverableError(fmt.Errorf("task %s%s: %s: %w", s.cfg.Name, where, s.step, err), recoverable)
 }
 
-// claim waits while what is left of an earlier try is removed. A run of the task that has ended, and that Nomad could
-// not have destroyed, is destroyed now.
+// claim waits while what is left of an earlier try is removed. A run of the task that has ended, and that Nomad has not
+// destroyed, is destroyed now.
 func (s *start) claim(ctx context.Context) error {
-	if earlier, found := s.driver.tasks.named(s.name); found && earlier.endsWithin(ctx, 0) {
+	if earlier, found := s.driver.tasks.named(s.name); found {
+		// Refused while it runs.
 		if err := s.driver.DestroyTask(earlier.cfg.ID, false); err != nil {
 			return err
 		}

@@ -1,0 +1,70 @@
+package driver
+
+import (
+	"encoding/json"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+	"github.com/shoenig/test/must"
+
+	"nomad-driver-podman/driver/config"
+	"nomad-driver-podman/driver/spec"
+)
+
+// Of the containers with this node's label those are removed that are no task's, not new, and not kept.
+func TestRemoveStrays(t *testing.T) {
+	old, fresh := time.Now().Add(-time.Hour), time.Now()
+	container := func(id, task, state string, created time.Time) map[string]any {
+		return map[string]any{"Id": id, "State": state, "Created": created, "Labels": map[string]string{
+			spec.LabelNodeID: "node", spec.LabelAllocID: "alloc", spec.LabelTaskName: task,
+		}}
+	}
+	list, err := json.Marshal([]map[string]any{
+		container("owned", "owned", "running", old),
+		container("new", "new", "running", fresh),
+		container("stray", "stray", "running", old),
+		container("ended", "ended", "exited", old),
+	})
+	must.NoError(t, err)
+
+	for name, test := range map[string]struct {
+		gc      config.GC
+		node    string
+		removed []string
+	}{
+		"removed":      {config.GC{Container: true, Dangling: config.Dangling{Grace: time.Minute}}, "node", []string{"stray", "ended"}},
+		"ended kept":   {config.GC{Dangling: config.Dangling{Grace: time.Minute}}, "node", []string{"stray"}},
+		"dry run":      {config.GC{Container: true, Dangling: config.Dangling{Grace: time.Minute, DryRun: true}}, "node", nil},
+		"unknown node": {config.GC{Container: true, Dangling: config.Dangling{Grace: time.Minute}}, "", nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			answers := map[string]string{"json": string(list)}
+			for _, id := range []string{"owned", "new", "stray", "ended"} {
+				answers[id] = "[]" // to a removal
+			}
+			endpoint, requests := fakePodman(t, answers)
+			node := testNode(t, config.Plugin{GC: test.gc})
+			node.learnID(test.node)
+			driver, err := New(t.Context(), hclog.NewNullLogger(), "1")
+			must.NoError(t, err)
+			must.True(t, driver.claims.try("owned-alloc"))
+			must.NoError(t, driver.removeStrays(t.Context(), node, endpoint))
+
+			var removed []string
+			for _, request := range requests() {
+				if id, isRemoval := strings.CutPrefix(request, "DELETE /containers/"); isRemoval {
+					removed = append(removed, id)
+				}
+			}
+			must.Eq(t, test.removed, removed)
+			// It holds no claim any more.
+			for _, task := range []string{"new", "stray", "ended"} {
+				must.True(t, driver.claims.try(task+"-alloc"))
+			}
+			must.True(t, slices.Contains(requests(), "GET /containers/json") == (test.node != ""))
+		})
+	}
+}
