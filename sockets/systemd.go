@@ -23,6 +23,8 @@ var (
 	ErrUnitNotFound = errors.New("unit not found")
 	// ErrUnitMasked is wrapped by errors about a unit that an administrator has masked.
 	ErrUnitMasked = errors.New("unit is masked")
+	// errUnitBusy is about a unit that has a job which a start would undo.
+	errUnitBusy = errors.New("unit is being stopped")
 )
 
 // Systemd is a connection to a systemd manager, the system's or a user's, over its D-Bus bus.
@@ -94,12 +96,26 @@ func (s *Systemd) Close() { s.conn.Close() }
 // Closed is closed when the connection has ended, also when the manager or its bus has.
 func (s *Systemd) Closed() <-chan struct{} { return s.bus.Context().Done() }
 
-// StartUnit starts a unit and waits until that is done. One that is active already is no error.
+// busyRetry is the time between two tries to start a unit that somebody is stopping.
+const busyRetry = 250 * time.Millisecond
+
+// StartUnit starts a unit and waits until that is done. One that is active already is no error. It takes nobody's job
+// back: a unit that is being stopped is started afterwards.
 func (s *Systemd) StartUnit(ctx context.Context, name string) error {
-	return s.job(ctx, "starting", name, func(done chan<- string) error {
-		_, err := s.conn.StartUnitContext(ctx, name, "replace", done)
-		return err
-	})
+	for {
+		err := s.job(ctx, "starting", name, func(done chan<- string) error {
+			_, err := s.conn.StartUnitContext(ctx, name, "fail", done)
+			return err
+		})
+		if !errors.Is(err, errUnitBusy) {
+			return err
+		}
+		select {
+		case <-time.After(busyRetry):
+		case <-ctx.Done():
+			return err
+		}
+	}
 }
 
 // StopUnit stops a unit and waits until that is done.
@@ -156,6 +172,8 @@ func unitError(err error) error {
 	switch failure.Name {
 	case "org.freedesktop.systemd1.NoSuchUnit":
 		return fmt.Errorf("%w: %s", ErrUnitNotFound, printable(failure.Error()))
+	case "org.freedesktop.systemd1.TransactionIsDestructive":
+		return fmt.Errorf("%w: %s", errUnitBusy, printable(failure.Error()))
 	case "org.freedesktop.systemd1.UnitMasked":
 		return fmt.Errorf("%w: %s", ErrUnitMasked, printable(failure.Error()))
 	}
