@@ -32,6 +32,7 @@ type Driver struct {
 	exits   *exits.Loop
 	images  images.Puller
 	tasks   store
+	drops   sync.Once // starts tellDrops
 
 	mu   sync.RWMutex
 	node *node
@@ -91,11 +92,14 @@ func (d *Driver) TaskConfigSchema() (*hclspec.Spec, error) { return config.TaskS
 
 // Capabilities says what Nomad may ask of this driver.
 func (d *Driver) Capabilities() (*drivers.Capabilities, error) {
+	node := d.current()
 	return &drivers.Capabilities{
 		SendSignals:       true,
 		FSIsolation:       drivers.FSIsolationImage,
 		NetIsolationModes: []drivers.NetIsolationMode{drivers.NetIsolationModeHost, drivers.NetIsolationModeGroup, drivers.NetIsolationModeTask},
 		MountConfigs:      drivers.MountConfigSupportAll,
+		// Nomad then starts no process that would wait for them.
+		DisableLogCollection: node != nil && node.config.DisableLogs,
 	}, nil
 }
 

@@ -40,6 +40,9 @@ func (d *Driver) RecoverTask(handle *drivers.TaskHandle) error {
 		return errors.Join(fmt.Errorf("recovering task %s: %w", handle.Config.ID, err), recovered.release())
 	}
 	d.tasks.put(handle.Config.ID, recovered)
+	if recovered.state.LogFollowed {
+		d.watchDrops()
+	}
 	return nil
 }
 

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"path/filepath"
 	"slices"
 	"time"
 
@@ -16,7 +15,6 @@ import (
 	"nomad-driver-podman/driver/images"
 	"nomad-driver-podman/driver/spec"
 	"nomad-driver-podman/exits"
-	"nomad-driver-podman/logs"
 	"nomad-driver-podman/sockets"
 )
 
@@ -82,7 +80,7 @@ func (s *start) run(ctx context.Context) (*task, error) {
 	}{
 		{"finding the endpoint", s.route, false},
 		{"activating the endpoint", s.activate, true},
-		{"preparing the log process", s.node.ensureLogs, true},
+		{"preparing the log process", s.ensureLogs, true},
 		{"getting the image", s.ensureImage, true},
 		{"showing the task's directories", s.stageDirectories, false},
 		{"describing the container", s.buildSpec, false},
@@ -161,6 +159,8 @@ func (s *start) buildSpec(context.Context) error {
 	built, err := spec.Build(spec.Input{
 		Task:        s.cfg,
 		Config:      s.conf,
+		Logging:     s.logging(),
+		Uncollected: s.node.config.DisableLogs,
 		Rootless:    s.endpoint.Rootless(),
 		Controllers: s.endpoint.State().Info.CgroupControllers,
 		Mounts:      s.dirs.mounts,
@@ -313,15 +313,4 @@ func ignoreGone(err error) error {
 		return nil
 	}
 	return err
-}
-
-func (s *start) followLog(ctx context.Context) error {
-	s.undo = append(s.undo, func(ctx context.Context) error { return s.node.logs.Finish(ctx, s.cfg.ID) })
-	return s.node.logs.Follow(ctx, logs.FollowRequest{
-		Task:   s.cfg.ID,
-		File:   filepath.Clean(s.logPath),
-		UID:    s.endpoint.User().UID,
-		Stdout: s.cfg.StdoutPath,
-		Stderr: s.cfg.StderrPath,
-	})
 }

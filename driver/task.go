@@ -29,6 +29,8 @@ type taskState struct {
 	Conmon  exits.Process
 	BootID  string
 	Cgroup  string
+	// LogFollowed says that the log process passes the container's log on.
+	LogFollowed bool
 	// StopSignal is the image's, for jobs that set no kill_signal.
 	StopSignal string
 	StartedAt  time.Time
@@ -156,10 +158,7 @@ func (d *Driver) settle(t *task) *drivers.ExitResult {
 		// Nomad shows people the error, and the flag only to programs.
 		exit.Err = errors.New("OOM Killed: the task has used up its memory")
 	}
-	if err := d.current().logs.Finish(ctx, t.cfg.ID); err != nil {
-		d.logger.Warn("the end of a task's log was not delivered", "task", t.cfg.ID, "error", err)
-		d.say(t.cfg, "The end of the log was not delivered: %s", err)
-	}
+	d.finishLog(ctx, t)
 	t.setResult(exit)
 	return exit
 }

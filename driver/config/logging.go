@@ -61,7 +61,7 @@ func parseLogging(raw any) (Logging, error) {
 		case "driver", "type":
 			text, isText := scalar(value)
 			if !isText || logging.Driver != "" && logging.Driver != text {
-				return Logging{}, fmt.Errorf("%q must be the name of one driver", name)
+				return Logging{}, errors.New("driver (or type) must be the name of one driver")
 			}
 			logging.Driver = text
 		case "options", "config":

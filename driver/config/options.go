@@ -43,7 +43,7 @@ var TaskOptions = []Option{
 	{"ports", "list(string)", "", "Labels of the group's ports to publish, tcp and udp.", yes, yes, "TestRedis"},
 	{"port_map", "list(map(number))", "", "Deprecated: container port of each label of the task's own network block.", yes, yes, "TestPorts"},
 	{"network_mode", "string", "", "`bridge`, `host`, `none`, `private`, `slirp4netns[:options]` or `pasta[:options]`. Unset: podman's own default. A group network wins.", "yes", "no `pasta`", "TestNetworkModes"},
-	{"logging", LooseBlock, "", "Where the task's output goes. Unset: the plugin's `logging`. Without effect on what `logs { disabled = true }` keeps from Nomad.", yes, yes, "TestLogging"},
+	{"logging", LooseBlock, "", "Where the task's output goes. Unset: the plugin's `logging`.", yes, yes, "TestLogging"},
 	{"logging.driver", "string", "", "`nomad`, or `journald`: the host's journal, and from there Nomad too. `type` is the same.", yes, yes, "TestLogging"},
 	{"logging.options", "map(string)", "", "Options of the driver; `config` is the same. `journald` takes `tag`, which becomes `CONTAINER_TAG` and `SYSLOG_IDENTIFIER`.", yes, yes, "TestLogging"},
 	{"privileged", "bool", "false", "Give the container every capability and device of the user that runs it.", yes, yes, "TestSecurity"},

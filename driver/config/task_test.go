@@ -142,7 +142,7 @@ func TestTaskRefused(t *testing.T) {
 		"log option":           {"image = \"a\"\n logging {\n driver = \"journald\"\n options { max-size = \"1m\" }\n}", `"logging": the driver "journald" has no option "max-size"; it takes ["tag"]`},
 		"option of nomad":      {"image = \"a\"\n logging {\n driver = \"nomad\"\n options { tag = \"x\" }\n}", `"logging": the driver "nomad" takes no options, but there is "tag"`},
 		"option of none":       {"image = \"a\"\n logging {\n options { tag = \"x\" }\n}", `"logging": options need the driver that they are for`},
-		"two log drivers":      {"image = \"a\"\n logging {\n driver = \"nomad\"\n type = \"journald\"\n}", `"logging": "type" must be the name of one driver`},
+		"two log drivers":      {"image = \"a\"\n logging {\n driver = \"nomad\"\n type = \"journald\"\n}", `"logging": driver (or type) must be the name of one driver`},
 		"nested log option":    {"image = \"a\"\n logging {\n driver = \"journald\"\n options { tag = [\"x\"] }\n}", `"logging": options: "tag" must be a string`},
 		"unknown in logging":   {"image = \"a\"\n logging {\n drivr = \"nomad\"\n}", `"logging": has no "drivr"; it takes driver and options`},
 		"logging is a string":  {"image = \"a\"\n logging = \"journald\"", `"logging": must be a block or a map`},

@@ -1,0 +1,150 @@
+# Tasks whose output goes other ways than most.
+job "logging" {
+  type = "batch"
+
+  group "journald" {
+    task "rootless" {
+      driver = "podman"
+      config {
+        image   = "busybox"
+        command = "sh"
+        args    = ["-c", "for i in 1 2 3; do echo out $i; echo err $i >&2; done; printf 'a\\001b\\n\\n'; printf end"]
+        logging {
+          driver = "journald"
+          options {
+            tag = "e2e-rootless"
+          }
+        }
+      }
+      resources {
+        memory = 32
+      }
+    }
+
+    # The form that upstream's README has.
+    task "rootful" {
+      driver = "podman"
+      config {
+        image   = "busybox"
+        command = "sh"
+        args    = ["-c", "for i in 1 2 3; do echo out $i; echo err $i >&2; done; seq -s , 1 20000"]
+        socket  = "rootful"
+        logging = {
+          driver = "journald"
+          options = [{
+            tag = "e2e-{{.Name}}"
+          }]
+        }
+      }
+      resources {
+        memory = 32
+      }
+    }
+  }
+
+  group "count" {
+    task "count" {
+      driver = "podman"
+      config {
+        image   = "busybox"
+        command = "sh"
+        args    = ["-c", "seq 1 1000; until [ -e /local/go ]; do sleep 1; done; seq 1001 2000; echo done >&2; sleep 1d"]
+        logging {
+          driver = "journald"
+        }
+      }
+      resources {
+        memory = 32
+      }
+    }
+  }
+
+  group "disabled" {
+    task "disabled" {
+      driver = "podman"
+      config {
+        image   = "busybox"
+        command = "yes"
+      }
+      logs {
+        disabled = true
+      }
+      resources {
+        memory = 32
+      }
+    }
+
+    task "disabled-journald" {
+      driver = "podman"
+      config {
+        image   = "busybox"
+        command = "sh"
+        args    = ["-c", "echo to the journal; sleep 1d"]
+        logging {
+          driver = "journald"
+        }
+      }
+      logs {
+        disabled = true
+      }
+      resources {
+        memory = 32
+      }
+    }
+  }
+
+  # More than may wait for a reader, in lines of 8 KB.
+  group "flood" {
+    task "flood" {
+      driver = "podman"
+      config {
+        image   = "busybox"
+        command = "sh"
+        args    = ["-c", "until [ -e /local/go ]; do sleep 1; done; yes $(printf %08000d 0) | head -n 40000; echo flooded > /local/flooded; sleep 1d"]
+      }
+      resources {
+        memory = 32
+      }
+    }
+  }
+
+  group "refused" {
+    restart {
+      attempts = 0
+      mode     = "fail"
+    }
+    reschedule {
+      attempts  = 0
+      unlimited = false
+    }
+
+    task "unknown-driver" {
+      driver = "podman"
+      config {
+        image = "busybox"
+        logging {
+          type = "json-file"
+        }
+      }
+      resources {
+        memory = 32
+      }
+    }
+
+    task "unknown-option" {
+      driver = "podman"
+      config {
+        image = "busybox"
+        logging {
+          driver = "journald"
+          options {
+            max-size = "1m"
+          }
+        }
+      }
+      resources {
+        memory = 32
+      }
+    }
+  }
+}
