@@ -30,8 +30,9 @@ type ServeConfig struct {
 	journalctl journalctl // the zero value means journalUser's
 }
 
-// DefaultBacklog is ServeConfig.Backlog's default, 256 MiB.
-const DefaultBacklog = 256 << 20
+// DefaultBacklog is ServeConfig.Backlog's default, 64 MiB: of a task that prints more than that while nobody reads,
+// Nomad would not keep much more either (10 files of 10 MB a stream).
+const DefaultBacklog = 64 << 20
 
 // Requests of the control socket. All are idempotent.
 const (

@@ -2,6 +2,11 @@
 job "logging" {
   type = "batch"
 
+  reschedule {
+    attempts  = 0
+    unlimited = false
+  }
+
   group "journald" {
     task "rootless" {
       driver = "podman"
@@ -93,14 +98,14 @@ job "logging" {
     }
   }
 
-  # More than may wait for a reader, in lines of 8 KB.
+  # More than may wait for a reader, 64 MiB.
   group "flood" {
     task "flood" {
       driver = "podman"
       config {
         image   = "busybox"
         command = "sh"
-        args    = ["-c", "until [ -e /local/go ]; do sleep 1; done; yes $(printf %08000d 0) | head -n 40000; echo flooded > /local/flooded; sleep 1d"]
+        args    = ["-c", "until [ -e /local/go ]; do sleep 1; done; dd if=/dev/zero bs=64k count=1280 2>/dev/null; touch /local/flooded; sleep 1d"]
       }
       resources {
         memory = 32
@@ -108,16 +113,11 @@ job "logging" {
     }
   }
 
-  group "refused" {
+  group "unknown-driver" {
     restart {
       attempts = 0
       mode     = "fail"
     }
-    reschedule {
-      attempts  = 0
-      unlimited = false
-    }
-
     task "unknown-driver" {
       driver = "podman"
       config {
@@ -130,7 +130,13 @@ job "logging" {
         memory = 32
       }
     }
+  }
 
+  group "unknown-option" {
+    restart {
+      attempts = 0
+      mode     = "fail"
+    }
     task "unknown-option" {
       driver = "podman"
       config {
