@@ -13,7 +13,7 @@ require (
 	// The driver SDK. 1.6.0 is the newest release under the MPL-2.0; from 1.7 on Nomad is
 	// under the BUSL, which this project must not link.
 	github.com/hashicorp/nomad v1.6.0
-	github.com/hashicorp/nomad/api v0.0.0-20230103221135-ce00d683f9be
+	github.com/hashicorp/nomad/api v0.0.0-20230718173136-3a687930bd3e
 	github.com/opencontainers/selinux v1.15.1
 	github.com/shoenig/test v0.6.6
 	golang.org/x/sync v0.12.0

@@ -8,7 +8,6 @@ import (
 	"os/signal"
 
 	"github.com/hashicorp/go-hclog"
-	"github.com/hashicorp/nomad/plugins"
 	"golang.org/x/sys/unix"
 
 	"nomad-driver-podman/driver"
@@ -30,8 +29,7 @@ func main() { os.Exit(run(os.Args[1:])) }
 
 func run(args []string) int {
 	if len(args) == 0 {
-		plugins.ServeCtx(servePlugin)
-		return 0
+		return servePlugin()
 	}
 	switch args[0] {
 	case logs.Subcommand:
@@ -53,13 +51,17 @@ func run(args []string) int {
 	return exitUsage
 }
 
-// servePlugin makes what Nomad's plugin library serves. The library takes no error: a driver that cannot be made
-// ends the process, and Nomad shows what it said.
-func servePlugin(ctx context.Context, logger hclog.Logger) any {
+// servePlugin serves the driver to the Nomad agent that has started this process.
+func servePlugin() int {
+	ctx, stop := context.WithCancel(context.Background())
+	defer stop()
+	// In this form and from this level on, Nomad takes the lines that it shows as its own (nomad/plugins.ServeCtx).
+	logger := hclog.New(&hclog.LoggerOptions{Level: hclog.Trace, JSONFormat: true})
 	podman, err := driver.New(ctx, logger, version)
 	if err != nil {
 		logger.Error("cannot start the driver", "error", err)
-		os.Exit(1)
+		return 1
 	}
-	return podman
+	podman.Serve()
+	return 0
 }

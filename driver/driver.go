@@ -33,6 +33,7 @@ type Driver struct {
 	images  images.Puller
 	tasks   store
 	claims  claims
+	drops   sync.Once // starts tellDrops
 
 	mu   sync.RWMutex
 	node *node
@@ -92,11 +93,14 @@ func (d *Driver) TaskConfigSchema() (*hclspec.Spec, error) { return config.TaskS
 
 // Capabilities says what Nomad may ask of this driver.
 func (d *Driver) Capabilities() (*drivers.Capabilities, error) {
+	node := d.current()
 	return &drivers.Capabilities{
 		SendSignals:       true,
 		FSIsolation:       drivers.FSIsolationImage,
 		NetIsolationModes: []drivers.NetIsolationMode{drivers.NetIsolationModeHost, drivers.NetIsolationModeGroup, drivers.NetIsolationModeTask},
 		MountConfigs:      drivers.MountConfigSupportAll,
+		// Nomad then starts no process that would wait for them.
+		DisableLogCollection: node != nil && node.config.DisableLogs,
 	}, nil
 }
 

@@ -67,21 +67,9 @@ func (d *Driver) settle(t *task) *drivers.ExitResult {
 		// Nomad shows people the error, and the flag only to programs.
 		exit.Err = errors.New("OOM Killed: the task has used up its memory")
 	}
-	if err := d.finishLog(ctx, t); err != nil {
-		d.logger.Warn("the end of a task's log was not delivered", "task", t.cfg.ID, "error", err)
-		d.say(t.cfg, "The end of the log was not delivered: %s", err)
-	}
+	d.finishLog(ctx, t)
 	t.setResult(exit)
 	return exit
-}
-
-// finishLog delivers the rest of a task's log. After a reboot the log process may have to be started for that.
-func (d *Driver) finishLog(ctx context.Context, t *task) error {
-	node := d.current()
-	if err := node.ensureLogs(ctx); err != nil {
-		return err
-	}
-	return node.logs.Finish(ctx, t.cfg.ID)
 }
 
 // exitResult finds out how a container ended: by podman's word, where that has seen the end of this very run. Nobody

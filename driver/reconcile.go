@@ -93,14 +93,25 @@ func (d *Driver) clear(ctx context.Context, n *node, left intent) error {
 	if n.self.IsRoot() {
 		err = errors.Join(err, rootless.ClearStage(endpoint.User(), left.stage()))
 	}
-	if err = errors.Join(err, n.ensureLogs(ctx)); err != nil {
+	if err = errors.Join(err, d.clearLog(ctx, n, left)); err != nil {
+		return err
+	}
+	return n.intents.remove(left.Container)
+}
+
+// clearLog has the log process forget the task.
+func (d *Driver) clearLog(ctx context.Context, n *node, left intent) error {
+	if n.config.DisableLogs {
+		return nil
+	}
+	if err := n.ensureLogs(ctx); err != nil {
 		return err
 	}
 	// Nobody reads the log of a task that nobody knows: what is lost of it is no failure.
 	if err := n.logs.Finish(ctx, left.TaskID); err != nil {
-		d.logger.Info("the end of a task's log was not delivered", "task", left.TaskID, "error", err)
+		d.logger.Info("a part of a task's log was not delivered", "task", left.TaskID, "error", err)
 	}
-	return n.intents.remove(left.Container)
+	return nil
 }
 
 // removeOwned removes the container of a name when its labels say that it is the task's. That there is none is fine.

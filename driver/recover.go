@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"path/filepath"
 	"time"
 
 	"github.com/hashicorp/nomad/plugins/drivers"
@@ -12,7 +11,6 @@ import (
 	"nomad-driver-podman/cgroupv2"
 	"nomad-driver-podman/driver/config"
 	"nomad-driver-podman/driver/spec"
-	"nomad-driver-podman/logs"
 	"nomad-driver-podman/rootless"
 	"nomad-driver-podman/sockets"
 )
@@ -48,7 +46,10 @@ func (d *Driver) RecoverTask(handle *drivers.TaskHandle) error {
 	}
 	d.tasks.put(recovered.cfg.ID, recovered)
 	node.learnID(recovered.cfg.NodeID)
-	node.renewLogs.Do(func() { node.background.Go(func() { d.renewLogs(node) }) })
+	if recovered.state.LogFollowed {
+		node.renewLogs.Do(func() { node.background.Go(func() { d.renewLogs(node) }) })
+		d.watchDrops()
+	}
 	return nil
 }
 
@@ -177,10 +178,12 @@ func (d *Driver) startAgain(ctx context.Context, n *node, t *task, endpoint *soc
 	if err != nil {
 		return nil, err
 	}
-	if err := n.ensureLogs(ctx); err != nil {
-		return nil, err
+	if n.collectsLog(t.cfg) {
+		if err := n.ensureLogs(ctx); err != nil {
+			return nil, err
+		}
 	}
-	return container, n.logs.Follow(ctx, followRequest(t.cfg, container, endpoint))
+	return container, d.followLog(ctx, n, t, conf, container, endpoint)
 }
 
 // renewLogs has the log process run this driver's binary, after an update of it, and run at all, after a reboot.
@@ -211,15 +214,4 @@ func (n *node) endpointOf(uid uint32, socket string) (*sockets.Endpoint, error) 
 		return nil, err
 	}
 	return n.registry.ForUser(user), nil
-}
-
-// followRequest has a container's log carried to Nomad.
-func followRequest(cfg *drivers.TaskConfig, container *sockets.Container, endpoint *sockets.Endpoint) logs.FollowRequest {
-	return logs.FollowRequest{
-		Task:   cfg.ID,
-		File:   filepath.Clean(container.HostConfig.LogConfig.Path),
-		UID:    endpoint.User().UID,
-		Stdout: cfg.StdoutPath,
-		Stderr: cfg.StderrPath,
-	}
 }

@@ -86,7 +86,7 @@ func (s *start) run(ctx context.Context) (*task, error) {
 		{"claiming the container's name", s.claim, true},
 		{"finding the endpoint", s.route, false},
 		{"activating the endpoint", s.activate, true},
-		{"preparing the log process", s.node.ensureLogs, true},
+		{"preparing the log process", s.ensureLogs, true},
 		{"getting the image", s.ensureImage, true},
 		{"noting what is begun", s.noteIntent, true},
 		{"showing the task's directories", s.stageDirectories, false},
@@ -207,6 +207,8 @@ func (s *start) buildSpec(context.Context) error {
 	built, err := spec.Build(spec.Input{
 		Task:        s.cfg,
 		Config:      s.conf,
+		Logging:     s.node.logging(s.conf),
+		Uncollected: s.node.config.DisableLogs,
 		Rootless:    s.endpoint.Rootless(),
 		Controllers: s.endpoint.State().Info.CgroupControllers,
 		Mounts:      s.dirs.mounts,
@@ -349,9 +351,4 @@ func ignoreGone(err error) error {
 		return nil
 	}
 	return err
-}
-
-func (s *start) followLog(ctx context.Context) error {
-	s.undo = append(s.undo, func(ctx context.Context) error { return s.node.logs.Finish(ctx, s.cfg.ID) })
-	return s.node.logs.Follow(ctx, followRequest(s.cfg, s.container, s.endpoint))
 }

@@ -28,6 +28,8 @@ type taskState struct {
 	Conmon  exits.Process
 	BootID  string
 	Cgroup  string
+	// LogFollowed says that the log process passes the container's log on.
+	LogFollowed bool
 	// StopSignal is the image's, for jobs that set no kill_signal.
 	StopSignal string
 	StartedAt  time.Time

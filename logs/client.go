@@ -12,20 +12,19 @@ import (
 	"time"
 )
 
-// Discard as FollowRequest.Stdout or Stderr throws that stream away. It is what Nomad passes
-// for a task with logs { disabled = true }.
-const Discard = "/dev/null"
-
 // FollowRequest names a running container's log and where its lines go.
 type FollowRequest struct {
 	// Task is the key under which the log process knows this container: one run of one task of
 	// one allocation.
 	Task string `json:"task"`
 	// File is the container's k8s-file log (HostConfig.LogConfig.Path of podman inspect).
-	File string `json:"file"`
-	// UID is the host user who owns File, and as whom it is opened.
+	File string `json:"file,omitempty"`
+	// Container is the full ID of a container that logs to the journal instead.
+	Container string `json:"container,omitempty"`
+	// UID is the host user who runs the container: File is opened as that user, and only that user's entries of the
+	// journal count.
 	UID uint32 `json:"uid"`
-	// Stdout and Stderr are the paths of Nomad's FIFOs, or Discard.
+	// Stdout and Stderr are the paths of Nomad's FIFOs.
 	Stdout string `json:"stdout"`
 	Stderr string `json:"stderr"`
 }
@@ -33,7 +32,8 @@ type FollowRequest struct {
 // TaskStatus is what the log process knows about one task. Sizes are bytes.
 type TaskStatus struct {
 	FollowRequest
-	// Backlog is what the container has written to its log and nobody has taken yet.
+	// Backlog is what the container has written to its log file and nobody has taken yet. It is 0 for the journal,
+	// which tells no sizes.
 	Backlog int64 `json:"backlog"`
 	// Unread is what lies in the task's two FIFOs.
 	Unread int64 `json:"unread"`
@@ -41,6 +41,13 @@ type TaskStatus struct {
 	Dropped int64 `json:"dropped"`
 	// Error says why the task is not followed any more; empty while it is.
 	Error string `json:"error,omitempty"`
+}
+
+// Drop says that lines of a task's log were thrown away, because the backlog passed its limit.
+type Drop struct {
+	Task string `json:"task"`
+	// Bytes is how much, since the task was followed first.
+	Bytes int64 `json:"bytes"`
 }
 
 // Client talks to the log process. All its calls wait, until their context ends, for a log process
@@ -72,7 +79,8 @@ func (c *Client) Follow(ctx context.Context, r FollowRequest) error {
 
 // Finish delivers the rest of an ended container's log (its conmon must be gone), closes the
 // FIFOs, so that logmon reads the end of file, and forgets the task. When ctx ends before
-// logmon has read everything, the FIFOs are closed all the same and the error says how much is lost.
+// logmon has read everything, the FIFOs are closed all the same. The error says what is lost, also what was
+// dropped before and nobody was told of (see Drops).
 // Finishing a task that is not followed does nothing.
 func (c *Client) Finish(ctx context.Context, task string) error {
 	r := finishRequest{Task: task, Timeout: defaultFinish}
@@ -88,6 +96,19 @@ func (c *Client) Tasks(ctx context.Context) ([]TaskStatus, error) {
 	var tasks []TaskStatus
 	err := c.call(ctx, http.MethodGet, pathTasks, nil, &tasks)
 	return tasks, err
+}
+
+// Drops waits until lines of a task's log were dropped, and says of which tasks: until told of, and again when it has
+// become twice as much. Told are those that the caller has dealt with since the last call. Unlike other calls it does
+// not wait for a log process that is not there.
+func (c *Client) Drops(ctx context.Context, told []Drop) ([]Drop, error) {
+	body, err := json.Marshal(told)
+	if err != nil {
+		return nil, err
+	}
+	var drops []Drop
+	err = c.try(ctx, http.MethodPost, pathDrops, body, &drops)
+	return drops, err
 }
 
 // build returns which binary the log process runs.

@@ -11,7 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// fifo is the writing side of one of Nomad's FIFOs, or of nothing (Discard).
+// fifo is the writing side of one of Nomad's FIFOs.
 //
 // It is open for reading, too (fifo(7): Linux allows O_RDWR), though it is never read: so opening it
 // waits for no reader, writing never fails for want of one, what lies in it survives a logmon that is
@@ -20,17 +20,14 @@ import (
 // looks like one that is slow: both leave the FIFO full.
 type fifo struct {
 	path    string
-	file    *os.File // nil: discard
+	file    *os.File
 	conn    syscall.RawConn
 	written int64 // bytes, counted so that written - unread is what the reader has taken since it was opened
 	midLine bool  // the last byte written was not a newline
 }
 
-// openFIFO opens the FIFO at path, unless path is Discard, or takes one that was kept.
+// openFIFO opens the FIFO at path, or takes one that was kept.
 func openFIFO(path string, kept *os.File) (*fifo, error) {
-	if path == Discard {
-		return &fifo{path: path}, nil
-	}
 	f := kept
 	if f == nil {
 		var err error
@@ -85,9 +82,6 @@ func (w *fifo) waitWrite(p []byte) (n int, err error) {
 }
 
 func (w *fifo) write(p []byte, wait bool) (n int, err error) {
-	if w.file == nil {
-		return len(p), nil
-	}
 	connErr := w.conn.Write(func(fd uintptr) bool {
 		n, err = ignoreEINTR(func() (int, error) { return unix.Write(int(fd), p) }) //nolint:gosec // a descriptor
 		if err != unix.EAGAIN {
@@ -111,23 +105,16 @@ func (w *fifo) write(p []byte, wait bool) (n int, err error) {
 
 // interrupt ends the current waitWrite, or the next one; it may be called from any goroutine.
 func (w *fifo) interrupt() {
-	if w.file != nil {
-		_ = w.file.SetWriteDeadline(time.Unix(1, 0)) // fails only when it is closed
-	}
+	_ = w.file.SetWriteDeadline(time.Unix(1, 0)) // fails only when it is closed
 }
 
 // resume makes writes wait again after an interrupt.
 func (w *fifo) resume() {
-	if w.file != nil {
-		_ = w.file.SetWriteDeadline(time.Time{})
-	}
+	_ = w.file.SetWriteDeadline(time.Time{})
 }
 
 // unread returns how many bytes lie in the FIFO (FIONREAD of pipe(7), which Linux also calls TIOCINQ).
 func (w *fifo) unread() (int64, error) {
-	if w.file == nil {
-		return 0, nil
-	}
 	var n int
 	var err error
 	connErr := w.conn.Control(func(fd uintptr) {
@@ -136,12 +123,7 @@ func (w *fifo) unread() (int64, error) {
 	return int64(n), errors.Join(connErr, err)
 }
 
-func (w *fifo) close() error {
-	if w.file == nil {
-		return nil
-	}
-	return w.file.Close()
-}
+func (w *fifo) close() error { return w.file.Close() }
 
 // ignoreEINTR repeats a system call that a signal interrupted.
 func ignoreEINTR(call func() (int, error)) (int, error) {

@@ -23,29 +23,29 @@ type buffers struct {
 
 var pool = sync.Pool{New: func() any { return new(buffers) }}
 
-// followerConfig is what a follower carries: an open log file to two open FIFOs.
+// followerConfig is what a follower carries: a container's log to two open FIFOs.
 type followerConfig struct {
-	req     FollowRequest
-	log     *os.File
-	fifos   [streams]*fifo
-	offsets *os.File // where the position is saved
-	resumed bool     // the FIFOs hold what they held when the position was saved
-	backlog int64    // how far the file may grow ahead of the readers, bytes
-	watch   *watcher
-	logger  hclog.Logger
+	req        FollowRequest
+	log        *os.File // nil: the log is in the journal
+	fifos      [streams]*fifo
+	offsets    *os.File // where the position is saved
+	resumed    bool     // the FIFOs hold what they held when the position was saved
+	maxBacklog int64    // how far a log file may grow ahead of the readers, bytes
+	watcher    *watcher
+	journalctl journalctl
+	onDrop     func() // lines were dropped; must not wait
+	logger     hclog.Logger
 }
 
-// follower carries one task's log. Its goroutine sleeps until the file grows, a FIFO
+// follower carries one task's log. Its goroutine sleeps until the log has more, a FIFO
 // has room again, or it is told to finish or to stop.
 type follower struct {
 	followerConfig
-	pos      position
-	marks    []passed // since pos.Done, oldest first
-	limit    int64
-	trimming trimming
-	punched  int64
-	bufs     *buffers
-	unsaved  bool // the last checkpoint failed
+	source  source
+	pos     position
+	marks   []passed // since pos.Done, oldest first
+	bufs    *buffers
+	unsaved bool // the last checkpoint failed
 
 	wake      chan struct{}
 	finishing chan struct{}
@@ -57,7 +57,25 @@ type follower struct {
 	// For other goroutines:
 	offset  atomic.Int64 // pos.Read.Offset when it was last saved
 	dropped atomic.Int64 // pos.Dropped, the same
+	told    atomic.Int64 // how much of that the driver knows
 	stalled atomic.Bool  // a FIFO is full
+}
+
+// source is where a follower's text comes from: a log file or the journal. Its methods are the follower's goroutine's,
+// but for backlog.
+type source interface {
+	// open begins to watch the log, from the follower's position on.
+	open(ctx context.Context) error
+	// carry delivers the next text. It returns false when there is none; last says that the container has ended, so
+	// that what is there is all.
+	carry(ctx context.Context, last bool) (more bool, err error)
+	// skip is asked while nobody makes room in a FIFO. It returns true when it has given up the text that waits.
+	skip() (bool, error)
+	// backlog is how many bytes of the log nobody has taken, as far as that is known.
+	backlog() (int64, error)
+	// lost says what the readers have not got, when the follower has ended early.
+	lost() (string, error)
+	close()
 }
 
 // passed is a mark that has been passed, and how much each FIFO had been written by then. It is
@@ -81,38 +99,33 @@ func follow(ctx context.Context, c followerConfig) (*follower, error) {
 		finishing:      make(chan struct{}),
 		done:           make(chan struct{}),
 	}
+	f.source = &journalLog{follower: f}
+	if c.log != nil {
+		f.source = &logFile{follower: f, file: c.log}
+	}
 	var err error
 	if f.pos, err = loadPosition(c.offsets); err != nil && !errors.Is(err, errNoPosition) {
 		return nil, err
 	}
-	if err := f.pos.settle(c.log); err != nil {
-		return nil, err
-	}
+	f.told.Store(f.pos.Told)
 	if !c.resumed {
 		f.pos.Read, f.pos.Sent = f.pos.Done, [streams]uint32{}
+	}
+	if err := f.source.open(ctx); err != nil {
+		return nil, err
 	}
 	f.marks = []passed{{mark: f.pos.Done}, {mark: f.pos.Read}}
 	for s, w := range f.fifos {
 		f.marks[1].written[s] = w.written - int64(f.pos.Sent[s])
 	}
-	f.punched = max(0, f.pos.Done.Offset&^(punchStep-1)-punchStep)
-	behind, err := f.behind()
-	if err != nil {
-		return nil, err
-	}
-	// What had gathered before is not dropped only because it is much: the limit is for what comes.
-	f.limit = c.backlog + behind
 	if err := f.save(); err != nil {
-		return nil, err
-	}
-	watch, err := c.watch.add(c.log, f.modified)
-	if err != nil {
+		f.source.close()
 		return nil, err
 	}
 	ctx, f.stop = context.WithCancelCause(ctx)
 	go func() {
 		defer close(f.done)
-		defer c.watch.remove(watch)
+		defer f.source.close()
 		defer f.stop(nil)
 		defer context.AfterFunc(ctx, f.interrupt)()
 		f.err = errors.Join(f.run(ctx), f.account())
@@ -122,14 +135,11 @@ func follow(ctx context.Context, c followerConfig) (*follower, error) {
 	return f, nil
 }
 
-// modified is called after every write to the file. It must not wait for the file, which is the user's.
-func (f *follower) modified() {
+// awake has the follower look for more. It never waits.
+func (f *follower) awake() {
 	select {
 	case f.wake <- struct{}{}:
 	default:
-	}
-	if f.stalled.Load() {
-		f.interrupt() // the backlog may have passed its limit
 	}
 }
 
@@ -153,7 +163,10 @@ func (f *follower) run(ctx context.Context) error {
 			last = true
 		default:
 		}
-		more, err := f.carry(ctx, last)
+		if f.bufs == nil {
+			f.bufs = pool.Get().(*buffers) //nolint:errcheck // holds nothing else
+		}
+		more, err := f.source.carry(ctx, last)
 		if err != nil {
 			return err
 		}
@@ -161,7 +174,6 @@ func (f *follower) run(ctx context.Context) error {
 			continue
 		}
 		f.release()
-		f.limit = f.backlog
 		if last {
 			return f.drain(ctx)
 		}
@@ -171,6 +183,64 @@ func (f *follower) run(ctx context.Context) error {
 		case <-ctx.Done():
 		}
 	}
+}
+
+// deliver writes what out holds, less what was sent before, to the FIFOs, and waits for room in them.
+// It returns true when the source has given that up, because nobody reads.
+func (f *follower) deliver(ctx context.Context, out *output) (skipped bool, err error) {
+	for s, w := range f.fifos {
+		for int(f.pos.Sent[s]) < len(out[s]) {
+			rest := out[s][f.pos.Sent[s]:]
+			n, err := w.tryWrite(rest)
+			if n == 0 && err == nil {
+				n, skipped, err = f.await(ctx, w, rest)
+			}
+			if err != nil || skipped {
+				return skipped, err
+			}
+			f.pos.Sent[s] += uint32(n) //nolint:gosec // at most a chunk
+		}
+	}
+	return false, nil
+}
+
+// await writes to a FIFO that was full, once it no longer is.
+func (f *follower) await(ctx context.Context, w *fifo, p []byte) (n int, skipped bool, err error) {
+	f.checkpoint()
+	f.stalled.Store(true)
+	defer f.stalled.Store(false)
+	for {
+		// An interrupt that comes after resume ends waitWrite; what one before it was for is looked at here.
+		w.resume()
+		if ctx.Err() != nil {
+			return 0, false, context.Cause(ctx)
+		}
+		if n, err := w.tryWrite(p); n > 0 || err != nil {
+			return n, false, err
+		}
+		if skipped, err := f.source.skip(); skipped || err != nil {
+			return 0, skipped, err
+		}
+		n, err := w.waitWrite(p)
+		if n > 0 || err != nil {
+			return n, false, err
+		}
+	}
+}
+
+// advance notes that out has been delivered, and where in the log it ended.
+func (f *follower) advance(out *output, to mark) error {
+	f.pos.Read = to
+	for s := range f.pos.Sent {
+		// More than out has was sent when a process before this one delivered more at a time.
+		f.pos.Sent[s] -= min(f.pos.Sent[s], uint32(len(out[s]))) //nolint:gosec // at most a chunk
+	}
+	f.pass()
+	if err := f.account(); err != nil {
+		return err
+	}
+	f.checkpoint()
+	return nil
 }
 
 // pass notes that all text before pos.Read has been written.
@@ -214,18 +284,11 @@ func (f *follower) account() error {
 	return nil
 }
 
-// shift follows the removal of n bytes from the file's start.
-func (f *follower) shift(n int64) {
-	f.pos.shift(n)
-	for i := range f.marks {
-		f.marks[i].Offset -= n
-	}
-}
-
 // save puts the position where a successor finds it.
 func (f *follower) save() error {
 	f.offset.Store(f.pos.Read.Offset)
 	f.dropped.Store(f.pos.Dropped)
+	f.pos.Told = f.told.Load()
 	return f.pos.saveTo(f.offsets)
 }
 
@@ -277,17 +340,21 @@ func (f *follower) finish(ctx context.Context) error {
 		f.stop(errGivenUp)
 		<-f.done
 	}
-	if f.err == nil {
-		return nil
+	var untold error
+	if f.pos.Dropped > f.told.Load() {
+		untold = fmt.Errorf("task %s: %d bytes of its log were dropped because nobody read it in time", f.req.Task, f.pos.Dropped)
 	}
-	_, size, err := identify(f.log)
-	return errors.Join(fmt.Errorf("task %s: the last %d bytes of its log are lost: %w", f.req.Task, size-f.pos.Done.Offset, f.err), err)
+	if f.err == nil {
+		return untold
+	}
+	lost, err := f.source.lost()
+	return errors.Join(untold, fmt.Errorf("task %s: %s: %w", f.req.Task, lost, f.err), err)
 }
 
 // status adds to st how the follower is doing; it may be called from any goroutine.
 func (f *follower) status(st *TaskStatus) error {
-	_, size, err := identify(f.log)
-	st.Backlog = max(0, size-f.offset.Load())
+	backlog, err := f.source.backlog()
+	st.Backlog = backlog
 	st.Dropped = f.dropped.Load()
 	unread, err2 := f.unread()
 	st.Unread = unread

@@ -152,6 +152,7 @@ func serve(t testing.TB, c ServeConfig) *server {
 		c.StateDir, c.Socket = filepath.Join(dir, "state"), filepath.Join(dir, "run", "socket")
 	}
 	c.Logger = hclog.New(&hclog.LoggerOptions{Output: testWriter{t}, Level: hclog.Debug})
+	c.journalctl = anybody
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
 	go func() { ended <- Serve(ctx, c) }()

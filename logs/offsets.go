@@ -13,13 +13,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// mark is a place in a log file from which splitting can resume.
+// mark is a place in a log from which carrying can resume: in a log file Offset and State, in the journal Cursor.
 type mark struct {
 	Offset int64
 	State  lineState
+	Cursor cursor
 }
 
-// position is how far a log file has been carried. It is what survives the process.
+// position is how far a log has been carried. It is what survives the process.
 type position struct {
 	// Inode is the log file's, so that another file in its place is read from its start.
 	Inode uint64
@@ -37,9 +38,11 @@ type position struct {
 	Cut    int64
 	Window int64
 	Behind [sha256.Size]byte
-	// Dropped is how many bytes were given up because the backlog was too long. Gap says that the last of
-	// them lay before Read, and that this is still to be said there; MidLine, which streams were within a line then.
+	// Dropped is how many bytes were given up because the backlog was too long, and Told, of how many of them the
+	// driver knows. Gap says that the last of them lay before Read, and that this is still to be said there; MidLine,
+	// which streams were within a line then.
 	Dropped int64
+	Told    int64
 	Gap     bool
 	MidLine [streams]bool
 }
@@ -50,7 +53,7 @@ const positionMagic = "nplogs1\n"
 // saveTo overwrites the position in f. It fits a page: a process that is killed leaves the old
 // one or the new one. Nothing is synced, since containers do not survive the kernel either.
 func (p *position) saveTo(f io.WriterAt) error {
-	b := append(make([]byte, 0, 256), positionMagic...)
+	b := append(make([]byte, 0, 1024), positionMagic...)
 	b, err := binary.Append(b, binary.LittleEndian, p)
 	if err != nil {
 		return err
@@ -96,7 +99,7 @@ func (p *position) settle(log *os.File) error {
 		p.Cut = 0
 	}
 	if p.Inode != inode || p.Read.Offset > size {
-		*p = position{Dropped: p.Dropped}
+		*p = position{Dropped: p.Dropped, Told: p.Told}
 	}
 	p.Inode = inode
 	return nil

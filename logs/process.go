@@ -26,16 +26,20 @@ type ServeConfig struct {
 	// the oldest lines are dropped; 0 means DefaultBacklog.
 	Backlog int64
 	Logger  hclog.Logger
+
+	journalctl journalctl // the zero value means journalUser's
 }
 
-// DefaultBacklog is ServeConfig.Backlog's default, 256 MiB.
-const DefaultBacklog = 256 << 20
+// DefaultBacklog is ServeConfig.Backlog's default, 64 MiB: of a task that prints more than that while nobody reads,
+// Nomad would not keep much more either (10 files of 10 MB a stream).
+const DefaultBacklog = 64 << 20
 
 // Requests of the control socket. All are idempotent.
 const (
 	pathFollow = "/follow"
 	pathFinish = "/finish"
 	pathTasks  = "/tasks"
+	pathDrops  = "/drops"
 	pathBuild  = "/build"
 )
 
@@ -49,7 +53,7 @@ const (
 	// defaultFinish is for a Finish whose caller gave no deadline.
 	defaultFinish = 30 * time.Second
 	// maxRequest bounds a request's body, bytes.
-	maxRequest = 64 << 10
+	maxRequest = 1 << 20
 	// requestTimeout bounds how long a client may take to send a request.
 	requestTimeout = 10 * time.Second
 	// stopTimeout bounds the wait for followers at the end; one may hang in a read of a user's file system.
@@ -61,6 +65,9 @@ const (
 func Serve(ctx context.Context, c ServeConfig) (err error) {
 	if c.Backlog == 0 {
 		c.Backlog = DefaultBacklog
+	}
+	if c.journalctl.user == nil {
+		c.journalctl.user = journalUser
 	}
 	for _, dir := range []string{c.StateDir, filepath.Dir(c.Socket)} {
 		if err := privateDir(dir); err != nil {
@@ -133,6 +140,15 @@ func (h *handler) mux() http.Handler {
 	})
 	mux.HandleFunc("GET "+pathTasks, func(w http.ResponseWriter, _ *http.Request) {
 		answer(w, h.tasks.status(), nil)
+	})
+	mux.HandleFunc("POST "+pathDrops, func(w http.ResponseWriter, req *http.Request) {
+		var told []Drop
+		if decode(w, req, &told) {
+			// What bounds the request must not end the wait for the answer.
+			_ = http.NewResponseController(w).SetReadDeadline(time.Time{}) // fails when the client is gone
+			drops, err := h.tasks.drops(req.Context(), told)
+			answer(w, drops, err)
+		}
 	})
 	mux.HandleFunc("GET "+pathBuild, func(w http.ResponseWriter, _ *http.Request) {
 		answer(w, h.exe, nil)

@@ -35,25 +35,11 @@ func TestTwoStreamsToTheEnd(t *testing.T) {
 	must.NoError(t, p.Finish(soon(t), x.req.Task)) // idempotent
 }
 
-func TestDiscard(t *testing.T) {
-	x, p := newFixture(t, "a/quiet"), serve(t, ServeConfig{})
-	x.req.Stdout, x.req.Stderr = Discard, Discard
-	must.NoError(t, p.Follow(soon(t), x.req))
-	for i := range 300 {
-		x.conmon.print(stdout, strings.Repeat("x", 8000)+numbered(i, i))
-	}
-	must.NoError(t, p.Finish(soon(t), x.req.Task))
-	info, err := os.Stat(x.req.File)
-	must.NoError(t, err)
-	must.Less(t, 2*collapseStep, info.Size())
-}
-
 // A reader that is not there yet gets everything; one that never comes stalls nobody, and costs
 // what is in its log.
 func TestAbsentReaders(t *testing.T) {
 	late, never, other, p := newFixture(t, "late"), newFixture(t, "never"), newFixture(t, "other"), serve(t, ServeConfig{})
 	otherOut := newLogmon(t, other.req.Stdout)
-	other.req.Stderr = Discard
 	for _, x := range []*fixture{late, never, other} {
 		must.NoError(t, p.Follow(soon(t), x.req))
 	}
@@ -92,11 +78,15 @@ func TestBacklogLimit(t *testing.T) {
 		x.conmon.print(stdout, numbered(i, i+999))
 	}
 	awaitStatus(t, p.Client, func(st TaskStatus) bool { return st.Dropped > 0 && st.Backlog <= limit })
+	drops, err := p.Drops(soon(t), nil)
+	must.NoError(t, err)
+	must.Len(t, 1, drops)
+	must.EqOp(t, x.req.Task, drops[0].Task)
 	info, err := os.Stat(x.req.File)
 	must.NoError(t, err)
 	must.Less(t, limit+2*collapseStep, info.Size())
 	out, errs := newLogmon(t, x.req.Stdout), newLogmon(t, x.req.Stderr)
-	must.NoError(t, p.Finish(soon(t), x.req.Task))
+	must.ErrorContains(t, p.Finish(soon(t), x.req.Task), "bytes of its log were dropped because nobody read it in time")
 	must.StrContains(t, errs.end(), "output was dropped here")
 	text := out.end()
 	must.StrHasPrefix(t, numbered(1, 1000), text)
@@ -105,6 +95,64 @@ func TestBacklogLimit(t *testing.T) {
 	_, rest, _ := strings.Cut(text[gap+1:], "\n")
 	must.Positive(t, len(rest))
 	must.StrHasSuffix(t, rest, numbered(1, last))
+}
+
+// The driver hears of dropped lines when that happens, and again when it has become much more.
+func TestDrops(t *testing.T) {
+	const limit = 1 << 20
+	x, p := newFixture(t, "a/stuck"), serve(t, ServeConfig{Backlog: limit})
+	must.NoError(t, p.Follow(soon(t), x.req))
+	overflow := func(known int64) {
+		for i := 1; ; i += 1000 {
+			x.conmon.print(stdout, numbered(i, i+999))
+			tasks, err := p.Tasks(soon(t))
+			must.NoError(t, err)
+			if tasks[0].Dropped > known {
+				return
+			}
+		}
+	}
+	heard := make(chan []Drop)
+	ask := func(told []Drop) {
+		go func() {
+			drops, err := p.Drops(soon(t), told)
+			if err != nil {
+				t.Error(err)
+			}
+			heard <- drops
+		}()
+	}
+	ask(nil)
+	overflow(0)
+	first := <-heard
+	must.Len(t, 1, first)
+	must.Positive(t, first[0].Bytes)
+
+	ask(first)
+	overflow(2 * first[0].Bytes)
+	second := <-heard
+	must.GreaterEq(t, 2*first[0].Bytes, second[0].Bytes)
+
+	// What the driver was not told of is told after a restart, too, and what it was told of is not.
+	must.NoError(t, p.stop())
+	p = serve(t, p.config)
+	_, err := p.Tasks(soon(t)) // waits until it is there
+	must.NoError(t, err)
+	drops, err := p.Drops(soon(t), nil)
+	must.NoError(t, err)
+	must.GreaterEq(t, second[0].Bytes, drops[0].Bytes)
+	ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
+	defer cancel()
+	_, err = p.Drops(ctx, drops)
+	must.ErrorIs(t, err, context.DeadlineExceeded)
+	must.NoError(t, p.stop())
+	p = serve(t, p.config)
+	_, err = p.Tasks(soon(t))
+	must.NoError(t, err)
+	ctx, cancel = context.WithTimeout(t.Context(), 200*time.Millisecond)
+	defer cancel()
+	_, err = p.Drops(ctx, nil)
+	must.ErrorIs(t, err, context.DeadlineExceeded)
 }
 
 func awaitStatus(t *testing.T, c *Client, cond func(TaskStatus) bool) {
@@ -170,7 +218,6 @@ func TestFollowRefuses(t *testing.T) {
 
 func TestOneProcessPerStateDir(t *testing.T) {
 	x, p := newFixture(t, "a"), serve(t, ServeConfig{})
-	x.req.Stderr, x.req.Stdout = Discard, Discard
 	must.NoError(t, p.Follow(soon(t), x.req))
 	must.ErrorContains(t, Serve(t.Context(), p.config), "another log process")
 	must.NoError(t, p.stop())

@@ -16,23 +16,20 @@ import (
 	"sync"
 	"time"
 
-	"github.com/hashicorp/go-hclog"
-
 	"nomad-driver-podman/rootless"
 )
 
 // registry holds the tasks that the log process follows, and keeps of each in the state directory and in
 // systemd what a successor needs.
 type registry struct {
+	ServeConfig
 	ctx     context.Context // ends the followers
-	dir     string
-	backlog int64
 	store   fdStore
-	watch   *watcher
-	logger  hclog.Logger
+	watcher *watcher
 
 	mu    sync.Mutex
 	tasks map[string]*task // by FollowRequest.Task
+	drop  chan struct{}    // closed, and replaced, when lines were dropped
 }
 
 // task is one followed log.
@@ -43,7 +40,7 @@ type task struct {
 	err    error         // why it could not be opened
 
 	follower *follower // nil with err
-	log      *os.File
+	log      *os.File  // nil when it is in the journal
 	offsets  *os.File
 	fifos    [streams]*fifo
 	fresh    bool // a FIFO was opened anew: what lay in it before may be lost
@@ -54,8 +51,8 @@ type task struct {
 
 func newRegistry(ctx context.Context, c ServeConfig, store fdStore, watch *watcher) *registry {
 	return &registry{
-		ctx: ctx, dir: c.StateDir, backlog: c.Backlog, store: store, watch: watch, logger: c.Logger,
-		tasks: make(map[string]*task),
+		ServeConfig: c, ctx: ctx, store: store, watcher: watch,
+		tasks: make(map[string]*task), drop: make(chan struct{}),
 	}
 }
 
@@ -76,7 +73,9 @@ func (t *task) logName() string          { return "log-" + t.key }
 func (t *task) fifoName(s stream) string { return [streams]string{"stdout-", "stderr-"}[s] + t.key }
 func (t *task) fifoPath(s stream) string { return [streams]string{t.req.Stdout, t.req.Stderr}[s] }
 
-func (r *registry) path(t *task, suffix string) string { return filepath.Join(r.dir, t.key+suffix) }
+func (r *registry) path(t *task, suffix string) string {
+	return filepath.Join(r.StateDir, t.key+suffix)
+}
 
 // maxTask bounds the length of a task's key and of each path, bytes.
 const maxTask = 4096
@@ -85,12 +84,27 @@ func (q FollowRequest) validate() error {
 	if q.Task == "" || len(q.Task) > maxTask {
 		return errors.New("a task needs a key")
 	}
-	for _, p := range []string{q.File, q.Stdout, q.Stderr} {
+	paths := []string{q.Stdout, q.Stderr}
+	switch {
+	case q.Container == "":
+		paths = append(paths, q.File)
+	case q.File != "":
+		return fmt.Errorf("task %s: its log is either in a file or in the journal", q.Task)
+	case !isContainerID(q.Container):
+		return fmt.Errorf("task %s: %q is not a full container ID", q.Task, q.Container)
+	}
+	for _, p := range paths {
 		if !filepath.IsAbs(p) || len(p) > maxTask {
 			return fmt.Errorf("task %s: %q is not an absolute path", q.Task, p)
 		}
 	}
 	return nil
+}
+
+// isContainerID tells podman's IDs, 32 bytes in hexadecimal, from what else its answer may hold.
+func isContainerID(text string) bool {
+	id, err := hex.DecodeString(text)
+	return err == nil && len(id) == 32 && text == strings.ToLower(text)
 }
 
 // follow begins to follow a task, unless it is followed already. One of the last process's that could not be
@@ -188,7 +202,7 @@ func (r *registry) open(t *task, kept map[string]*os.File) (err error) {
 	if t.log == nil {
 		t.log = kept[t.logName()]
 	}
-	if t.log == nil {
+	if t.log == nil && t.req.Container == "" {
 		user, err := rootless.LookupUID(t.req.UID)
 		if err != nil {
 			return err
@@ -206,7 +220,7 @@ func (r *registry) open(t *task, kept map[string]*os.File) (err error) {
 	}
 	t.follower, err = follow(r.ctx, followerConfig{
 		req: t.req, log: t.log, fifos: t.fifos, offsets: t.offsets, resumed: !t.fresh,
-		backlog: r.backlog, watch: r.watch, logger: r.logger,
+		maxBacklog: r.Backlog, watcher: r.watcher, journalctl: r.journalctl, onDrop: r.dropped, logger: r.Logger,
 	})
 	return err
 }
@@ -226,7 +240,7 @@ func (r *registry) saveRequest(t *task) error {
 
 // restore goes on with the tasks of the process before this one, with the descriptors that systemd kept for it.
 func (r *registry) restore(kept map[string]*os.File) error {
-	files, err := filepath.Glob(filepath.Join(r.dir, "*"+requestSuffix))
+	files, err := filepath.Glob(filepath.Join(r.StateDir, "*"+requestSuffix))
 	if err != nil {
 		return err
 	}
@@ -237,7 +251,7 @@ func (r *registry) restore(kept map[string]*os.File) error {
 		}
 		var q FollowRequest
 		if err := json.Unmarshal(b, &q); err != nil || q.validate() != nil {
-			r.logger.Error("ignoring a damaged request", "file", file, "error", err)
+			r.Logger.Error("ignoring a damaged request", "file", file, "error", err)
 			continue
 		}
 		t := r.newTask(q)
@@ -253,16 +267,16 @@ func (r *registry) restore(kept map[string]*os.File) error {
 		go func() {
 			err := r.open(t, mine)
 			if errors.Is(err, fs.ErrNotExist) && slices.Contains(t.fifos[:], nil) {
-				r.logger.Info("forgetting a task whose allocation is gone", "task", q.Task, "error", err)
+				r.Logger.Info("forgetting a task whose allocation is gone", "task", q.Task, "error", err)
 				err = r.forget(t)
 			}
 			if err != nil {
-				r.logger.Error("cannot go on with a task's log", "task", q.Task, "error", err)
+				r.Logger.Error("cannot go on with a task's log", "task", q.Task, "error", err)
 			}
 		}()
 	}
 	for name, f := range kept {
-		r.logger.Info("closing a descriptor of no known task", "name", name)
+		r.Logger.Info("closing a descriptor of no known task", "name", name)
 		if err := errors.Join(f.Close(), r.store.remove(name)); err != nil {
 			return err
 		}
@@ -353,6 +367,62 @@ func (r *registry) status() []TaskStatus {
 	}
 	slices.SortFunc(list, func(a, b TaskStatus) int { return strings.Compare(a.Task, b.Task) })
 	return list
+}
+
+// dropped wakes those who wait in drops.
+func (r *registry) dropped() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	close(r.drop)
+	r.drop = make(chan struct{})
+}
+
+// drops waits for tasks of whose dropped lines the driver does not know yet.
+func (r *registry) drops(ctx context.Context, told []Drop) ([]Drop, error) {
+	for _, d := range told {
+		r.mu.Lock()
+		t := r.tasks[d.Task]
+		r.mu.Unlock()
+		if t != nil && t.follows() {
+			t.follower.told.Store(d.Bytes)
+		}
+	}
+	for {
+		r.mu.Lock()
+		next := r.drop
+		r.mu.Unlock()
+		var list []Drop
+		for _, t := range r.all() {
+			if !t.follows() {
+				continue
+			}
+			// Again when it has doubled: a reader that stays away must not fill a task's events.
+			bytes, known := t.follower.dropped.Load(), t.follower.told.Load()
+			if bytes > 0 && bytes >= 2*known {
+				list = append(list, Drop{Task: t.req.Task, Bytes: bytes})
+			}
+		}
+		if list != nil {
+			return list, nil
+		}
+		select {
+		case <-next:
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		case <-r.ctx.Done():
+			return nil, errUnavailable
+		}
+	}
+}
+
+// follows tells whether the task has been opened.
+func (t *task) follows() bool {
+	select {
+	case <-t.opened:
+		return t.err == nil
+	default:
+		return false
+	}
 }
 
 func (r *registry) all() []*task {

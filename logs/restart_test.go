@@ -57,7 +57,6 @@ func TestKill(t *testing.T) {
 // Without its FIFOs, what logmon may not have read is written again.
 func TestLostStore(t *testing.T) {
 	x, p := newFixture(t, "a/web"), supervise(t)
-	x.req.Stderr = Discard
 	must.NoError(t, p.Follow(soon(t), x.req))
 	x.conmon.print(stdout, numbered(1, 20000))
 	awaitStatus(t, p.Client, func(st TaskStatus) bool { return st.Unread > 0 })

@@ -7,6 +7,7 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -19,21 +20,39 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// TestMain turns the test binary into a log process when the supervisor starts it.
+// TestMain turns the test binary into a log process when the supervisor starts it, and into a journalctl when that does.
 func TestMain(m *testing.M) {
-	if os.Getenv("LOGS_TEST_PROCESS") == "" {
+	var err error
+	switch {
+	case os.Getenv("LOGS_TEST_PROCESS") != "":
+		err = logProcess()
+	case os.Getenv("LOGS_TEST_JOURNAL") != "":
+		err = fakeJournalctl(os.Getenv("LOGS_TEST_JOURNAL"), os.Args[1:])
+	default:
 		os.Exit(m.Run())
-	}
-	// A supervisor in Go cannot know the child's PID before it runs.
-	err := os.Setenv("LISTEN_PID", strconv.Itoa(os.Getpid()))
-	if err == nil {
-		err = Main(context.Background(), os.Args[1:], hclog.New(&hclog.LoggerOptions{Level: hclog.Debug}))
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
 	os.Exit(0)
+}
+
+// logProcess is Main, but for who may run the journalctl of tests.
+func logProcess() error {
+	// A supervisor in Go cannot know the child's PID before it runs.
+	if err := os.Setenv("LISTEN_PID", strconv.Itoa(os.Getpid())); err != nil {
+		return err
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), unix.SIGTERM)
+	defer stop()
+	c, err := parseFlags(os.Args[1:])
+	if err != nil {
+		return err
+	}
+	c.Logger = hclog.New(&hclog.LoggerOptions{Level: hclog.Debug})
+	c.journalctl = anybody
+	return Serve(ctx, c)
 }
 
 // supervisor does for a log process what systemd does: it starts it, keeps its descriptors, and

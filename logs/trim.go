@@ -32,65 +32,65 @@ const (
 )
 
 // trim drops what logmon has read from the file. atEnd says that there was no more to read.
-func (f *follower) trim(atEnd bool) {
+func (l *logFile) trim(atEnd bool) {
 	var err error
-	switch f.trimming {
+	switch l.trimming {
 	case collapse:
-		if atEnd || f.pos.Done.Offset >= collapseAhead {
-			err = f.collapse()
+		if atEnd || l.pos.Done.Offset >= collapseAhead {
+			err = l.collapse()
 		}
 	case punch:
-		err = f.punch()
+		err = l.punch()
 	case keep:
 	}
 	if err != nil {
-		f.logger.Info("cannot drop delivered text from the log file this way", "file", f.req.File, "way", f.trimming, "error", err)
-		f.trimming++
+		l.logger.Info("cannot drop delivered text from the log file this way", "file", l.req.File, "way", l.trimming, "error", err)
+		l.trimming++
 	}
 }
 
 func (t trimming) String() string { return [...]string{"collapse", "punch hole", "none"}[t] }
 
 // collapse removes the start of the file, saving before what tells afterwards whether it happened.
-func (f *follower) collapse() error {
+func (l *logFile) collapse() error {
 	// The last bytes that were read stay, to end in a whole line for startLine.
-	n := (f.pos.Done.Offset - maxLine) &^ (collapseStep - 1)
+	n := (l.pos.Done.Offset - maxLine) &^ (collapseStep - 1)
 	if n <= 0 {
 		return nil
 	}
-	if err := f.startLine(n); err != nil {
+	if err := l.startLine(n); err != nil {
 		return err
 	}
-	f.pos.Window = min(maxLine, f.pos.Done.Offset-n)
-	before, err := hashAt(f.log, 0, f.pos.Window)
+	l.pos.Window = min(maxLine, l.pos.Done.Offset-n)
+	before, err := hashAt(l.file, 0, l.pos.Window)
 	if err != nil {
 		return err
 	}
-	if f.pos.Behind, err = hashAt(f.log, n, f.pos.Window); err != nil {
+	if l.pos.Behind, err = hashAt(l.file, n, l.pos.Window); err != nil {
 		return err
 	}
-	if before == f.pos.Behind {
+	if before == l.pos.Behind {
 		return nil // could not be told apart; another n will do
 	}
-	f.pos.Cut = n
-	err = f.save()
+	l.pos.Cut = n
+	err = l.save()
 	if err == nil {
-		err = fallocate(f.log, unix.FALLOC_FL_COLLAPSE_RANGE, 0, n)
+		err = fallocate(l.file, unix.FALLOC_FL_COLLAPSE_RANGE, 0, n)
 	}
 	if err == nil {
-		f.shift(n)
+		l.shift(n)
 	}
-	f.pos.Cut = 0
-	f.checkpoint()
+	l.pos.Cut = 0
+	l.checkpoint()
 	return err
 }
 
 // startLine makes a line start at n, which all of logmon's readers are past: podman logs --tail fails
 // on a file that starts within one.
-func (f *follower) startLine(n int64) error {
+func (l *logFile) startLine(n int64) error {
 	line := fmt.Appendf(nil, "%s stdout F (earlier output went to Nomad)", time.Now().Format("2006-01-02T15:04:05.000000000-07:00"))
 	old := make([]byte, maxLine)
-	if _, err := f.log.ReadAt(old, n); err != nil {
+	if _, err := l.file.ReadAt(old, n); err != nil {
 		return err
 	}
 	end := bytes.IndexByte(old[len(line):], '\n')
@@ -98,22 +98,22 @@ func (f *follower) startLine(n int64) error {
 		return nil // not written by conmon
 	}
 	line = append(line, bytes.Repeat([]byte{' '}, end)...)
-	_, err := f.log.WriteAt(append(line, '\n'), n)
+	_, err := l.file.WriteAt(append(line, '\n'), n)
 	return err
 }
 
 // punch makes a hole of what was read since the last one.
-func (f *follower) punch() error {
-	to := f.pos.Done.Offset &^ (punchStep - 1)
-	if to <= f.punched {
+func (l *logFile) punch() error {
+	to := l.pos.Done.Offset &^ (punchStep - 1)
+	if to <= l.punched {
 		return nil
 	}
-	if err := fallocate(f.log, unix.FALLOC_FL_PUNCH_HOLE|unix.FALLOC_FL_KEEP_SIZE, f.punched, to-f.punched); err != nil {
+	if err := fallocate(l.file, unix.FALLOC_FL_PUNCH_HOLE|unix.FALLOC_FL_KEEP_SIZE, l.punched, to-l.punched); err != nil {
 		return err
 	}
-	f.punched = to
+	l.punched = to
 	// podman logs reads the hole as NULs: a newline now and then keeps it from taking it all for one line.
-	_, err := f.log.WriteAt([]byte{'\n'}, to-1)
+	_, err := l.file.WriteAt([]byte{'\n'}, to-1)
 	return err
 }
 

@@ -100,7 +100,7 @@ func TestPositionSurvives(t *testing.T) {
 	must.NoError(t, err)
 	_, err = loadPosition(f)
 	must.ErrorIs(t, err, errNoPosition)
-	p := position{Inode: 1, Read: mark{2, stderrPartial}, Sent: [streams]uint32{3, 4}, Done: mark{5, stdoutFull}, Cut: 6, Window: 7, Dropped: 8, Gap: true, MidLine: [streams]bool{false, true}}
+	p := position{Inode: 1, Read: mark{2, stderrPartial, cursor{1}}, Sent: [streams]uint32{3, 4}, Done: mark{5, stdoutFull, cursor{2}}, Cut: 6, Window: 7, Dropped: 8, Told: 9, Gap: true, MidLine: [streams]bool{false, true}}
 	must.NoError(t, p.saveTo(f))
 	got, err := loadPosition(f)
 	must.NoError(t, err)

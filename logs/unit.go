@@ -60,18 +60,26 @@ const Subcommand = "logs"
 func Main(ctx context.Context, args []string, logger hclog.Logger) error {
 	ctx, stop := signal.NotifyContext(ctx, unix.SIGTERM, unix.SIGINT)
 	defer stop()
-	c := ServeConfig{Logger: logger}
+	c, err := parseFlags(args)
+	if err != nil {
+		return err
+	}
+	c.Logger = logger
+	return Serve(ctx, c)
+}
+
+func parseFlags(args []string) (c ServeConfig, err error) {
 	f := flag.NewFlagSet(Subcommand, flag.ContinueOnError)
 	f.StringVar(&c.Socket, "socket", "", "control `socket`, in a directory of its own")
 	f.StringVar(&c.StateDir, "state-dir", "", "`directory` for what must survive a restart")
 	if err := f.Parse(args); err != nil {
-		return err
+		return c, err
 	}
 	if f.NArg() > 0 || c.Socket == "" || c.StateDir == "" {
 		f.Usage()
-		return errors.New("-socket and -state-dir are needed, and nothing else")
+		return c, errors.New("-socket and -state-dir are needed, and nothing else")
 	}
-	return Serve(ctx, c)
+	return c, nil
 }
 
 // executable identifies an executable file.

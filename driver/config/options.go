@@ -6,7 +6,7 @@ package config
 type Option struct {
 	// Name is the option's path, with a dot between a block and what is in it ("auth.username").
 	Name string
-	// Type is the option's type in HCL's type syntax ("string", "list(map(string))"), or one of the two block types below.
+	// Type is the option's type in HCL's type syntax ("string", "list(map(string))"), or one of the block types below.
 	Type string
 	// Default is what holds when the option is absent, as an HCL literal. Empty: the type's zero value, or what Doc says.
 	Default string
@@ -23,6 +23,8 @@ const (
 	Block = "block"
 	// BlockList is the type of a block that may be repeated.
 	BlockList = "block list"
+	// LooseBlock is the type of a block that may also be written as a map or as a list of maps.
+	LooseBlock = "block or map"
 )
 
 // TaskOptions is the table of a task's config block.
@@ -41,6 +43,9 @@ var TaskOptions = []Option{
 	{"ports", "list(string)", "", "Labels of the group's ports to publish, tcp and udp.", yes, yes, "TestRedis"},
 	{"port_map", "list(map(number))", "", "Deprecated: container port of each label of the task's own network block.", yes, yes, "TestPorts"},
 	{"network_mode", "string", "", "`bridge`, `host`, `none`, `private`, `slirp4netns[:options]` or `pasta[:options]`. Unset: podman's own default. A group network wins.", "yes", "no `pasta`", "TestNetworkModes"},
+	{"logging", LooseBlock, "", "Where the task's output goes. Unset: the plugin's `logging`.", yes, yes, "TestLogging"},
+	{"logging.driver", "string", "", "`nomad`, or `journald`: the host's journal, and from there Nomad too. `type` is the same.", yes, yes, "TestLogging"},
+	{"logging.options", "map(string)", "", "Options of the driver; `config` is the same. `journald` takes `tag`, which becomes `CONTAINER_TAG` and `SYSLOG_IDENTIFIER`.", yes, yes, "TestLogging"},
 	{"privileged", "bool", "false", "Give the container every capability and device of the user that runs it.", yes, yes, "TestSecurity"},
 	{"cap_add", "list(string)", "", "Capabilities to add.", yes, yes, "TestSecurity"},
 	{"cap_drop", "list(string)", "", "Capabilities to drop.", yes, yes, "TestSecurity"},
@@ -75,6 +80,10 @@ var PluginOptions = []Option{
 	{"gc.dangling_containers.dry_run", "bool", "false", "Only log what would be removed.", yes, yes, "TestGC"},
 	{"gc.dangling_containers.creation_grace", "string", `"5m"`, "Leave younger ones alone, and look for the first time so long after the start.", yes, yes, "TestGC"},
 	{"recover_stopped", "bool", "false", "Start a container again that is found ended when the agent comes back.", yes, yes, "TestRecoverStopped"},
+	{"logging", LooseBlock, "", "`logging` of tasks that have none.", yes, yes, "TestLoggingOfTheNode"},
+	{"logging.driver", "string", `"nomad"`, "As for tasks.", yes, yes, "TestLoggingOfTheNode"},
+	{"logging.options", "map(string)", "", "As for tasks.", yes, yes, "TestLoggingOfTheNode"},
+	{"disable_log_collection", "bool", "false", "Pass no logs on to Nomad. Output of tasks without `journald` goes where the host user's podman puts it by default.", yes, yes, "TestLoggingOfTheNode"},
 	{"client_http_timeout", "string", `"60s"`, "How long podman may take to answer. Creating, pulling and waiting have deadlines of their own.", yes, yes, "TestAgentConfig"},
 	{"state_dir", "string", "", "Directory for the driver's own records. Default: `/var/lib/nomad-driver-podman` as root, else `$XDG_STATE_HOME/nomad-driver-podman`.", yes, yes, "TestAgentConfig"},
 }

@@ -21,13 +21,16 @@ type Plugin struct {
 	SocketPath        string   `codec:"socket_path"`
 	Rootless          Rootless `codec:"rootless"`
 	Volumes           Volumes  `codec:"volumes"`
+	LoggingRaw        any      `codec:"logging"`
+	DisableLogs       bool     `codec:"disable_log_collection"`
 	ClientHTTPTimeout string   `codec:"client_http_timeout"`
 	StateDir          string   `codec:"state_dir"`
 	GC                GC       `codec:"gc"`
 	RecoverStopped    bool     `codec:"recover_stopped"`
 
-	// ClientTimeout is ClientHTTPTimeout, parsed.
+	// ClientTimeout and Logging are ClientHTTPTimeout and LoggingRaw, parsed.
 	ClientTimeout time.Duration `codec:"-"`
+	Logging       Logging       `codec:"-"`
 }
 
 // Socket is a socket block: an endpoint, given by its path or by its host user.
@@ -89,6 +92,12 @@ func (p *Plugin) parse() error {
 	p.ClientTimeout = timeout
 	if p.GC.Dangling.Grace, err = parseDuration(p.GC.Dangling.CreationGrace); err != nil {
 		wrong("gc.dangling_containers.creation_grace", "%w", err)
+	}
+	if p.Logging, err = parseLogging(p.LoggingRaw); err != nil {
+		wrong("logging", "%w", err)
+	}
+	if p.Logging.Driver == "" {
+		p.Logging.Driver = LogNomad
 	}
 	if p.SocketPath != "" && len(p.Sockets) > 0 {
 		wrong("socket_path", "cannot stand together with socket blocks; name the path in a socket block")

@@ -27,6 +27,15 @@ func TestPluginDefaults(t *testing.T) {
 	must.Eq(t, 1000, plugin.Rootless.MinUID)
 	must.Eq(t, "1m0s", plugin.ClientTimeout.String())
 	must.StrHasSuffix(t, "/nomad-driver-podman", plugin.StateDir)
+	must.Eq(t, Logging{Driver: "nomad"}, plugin.Logging)
+	must.False(t, plugin.DisableLogs)
+}
+
+func TestPluginLogging(t *testing.T) {
+	plugin, err := parsePlugin(t, "disable_log_collection = true\n logging {\n driver = \"journald\"\n options {\n tag = \"x\"\n }\n}")
+	must.NoError(t, err)
+	must.True(t, plugin.DisableLogs)
+	must.Eq(t, Logging{Driver: "journald", Options: map[string]string{"tag": "x"}}, plugin.Logging)
 }
 
 func TestPluginSockets(t *testing.T) {
@@ -54,6 +63,7 @@ func TestPluginRefused(t *testing.T) {
 		"both":         {"socket_path = \"/a\"\n socket { host_user = \"b\" }", "cannot stand together"},
 		"relative":     {`socket_path = "unix:a"`, "is not the path of a unix socket"},
 		"timeout":      {`client_http_timeout = "soon"`, "is not a duration"},
+		"log driver":   {`logging { driver = "syslog" }`, `"logging": the driver "syslog" is not known`},
 		"glob":         {`rootless { allow_users = ["["] }`, "allow_users"},
 		"state":        {`state_dir = "here"`, "is not an absolute path"},
 	} {

@@ -78,12 +78,15 @@ func TestOptionsHaveProofs(t *testing.T) {
 
 // Every option of the table can be decoded: a struct field has its name.
 func TestOptionsHaveFields(t *testing.T) {
+	logging, err := os.ReadFile("logging.go")
+	must.NoError(t, err)
 	for _, source := range []struct {
 		file    string
 		options []Option
 	}{{"task.go", TaskOptions}, {"plugin.go", PluginOptions}} {
 		text, err := os.ReadFile(source.file)
 		must.NoError(t, err)
+		text = append(text, logging...)
 		for _, option := range source.options {
 			name := option.Name[strings.LastIndex(option.Name, ".")+1:]
 			must.StrContains(t, string(text), fmt.Sprintf("`codec:%q`", name))

@@ -38,6 +38,8 @@ func attribute(options []Option, option Option, name string) *hclspec.Spec {
 		return hclspec.NewDefault(hclspec.NewBlock(name, false, body), emptyBlock(options, option.Name+"."))
 	case BlockList:
 		return hclspec.NewBlockList(name, object(options, option.Name+"."))
+	case LooseBlock:
+		return hclspec.NewAttr(name, "any", false) // the driver itself reads what is in it
 	}
 	spec := hclspec.NewAttr(name, option.Type, false)
 	if option.Default != "" {

@@ -28,6 +28,7 @@ type Task struct {
 	Ports            []string           `codec:"ports"`
 	PortMap          hclutils.MapStrInt `codec:"port_map"`
 	NetworkMode      string             `codec:"network_mode"`
+	LoggingRaw       any                `codec:"logging"`
 	Privileged       bool               `codec:"privileged"`
 	CapAdd           []string           `codec:"cap_add"`
 	CapDrop          []string           `codec:"cap_drop"`
@@ -38,9 +39,11 @@ type Task struct {
 	Socket           string             `codec:"socket"`
 	HostUser         string             `codec:"host_user"`
 
-	// Entrypoint, PullTimeout, Binds and TmpfsMounts are EntrypointRaw, ImagePullTimeout, Volumes and Tmpfs, parsed.
+	// Entrypoint, PullTimeout, Logging, Binds and TmpfsMounts are EntrypointRaw, ImagePullTimeout, LoggingRaw, Volumes
+	// and Tmpfs, parsed.
 	Entrypoint  []string      `codec:"-"`
 	PullTimeout time.Duration `codec:"-"`
+	Logging     Logging       `codec:"-"`
 	Binds       []Mount       `codec:"-"`
 	TmpfsMounts []Mount       `codec:"-"`
 	// Warnings are things the job should change, though it runs.
@@ -87,6 +90,11 @@ func (t *Task) parse(cfg *drivers.TaskConfig) error {
 	if err := t.parseEntrypoint(); err != nil {
 		wrong("entrypoint", "%w", err)
 	}
+	logging, err := parseLogging(t.LoggingRaw)
+	if err != nil {
+		wrong("logging", "%w", err)
+	}
+	t.Logging = logging
 	for _, volume := range t.Volumes {
 		mount, err := parseMount(volume, true)
 		if err != nil {

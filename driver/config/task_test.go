@@ -55,6 +55,41 @@ func TestTaskForms(t *testing.T) {
 	must.True(t, task.Init)
 }
 
+func TestLoggingForms(t *testing.T) {
+	want := Logging{Driver: "journald", Options: map[string]string{"tag": "x"}}
+	for name, hcl := range map[string]string{
+		"block":                    "logging {\n driver = \"journald\"\n options {\n tag = \"x\"\n }\n}",
+		"block, assigned options":  "logging {\n driver = \"journald\"\n options = { tag = \"x\" }\n}",
+		"block, listed options":    "logging {\n driver = \"journald\"\n options = [{ tag = \"x\" }]\n}",
+		"assignment":               "logging = {\n driver = \"journald\"\n options = { tag = \"x\" }\n}",
+		"assignment, listed":       "logging = {\n driver = \"journald\"\n options = [{ tag = \"x\" }]\n}",
+		"list of maps":             `logging = [{ driver = "journald", options = { tag = "x" } }]`,
+		"repeated blocks":          "logging {\n driver = \"journald\"\n options { tag = \"y\" }\n options { tag = \"x\" }\n}",
+		"docker's":                 "logging {\n type = \"journald\"\n config {\n tag = \"x\"\n }\n}",
+		"docker's, assigned":       "logging {\n type = \"journald\"\n config = { tag = \"x\" }\n}",
+		"docker's with both names": "logging {\n driver = \"journald\"\n type = \"journald\"\n config { tag = \"x\" }\n}",
+	} {
+		t.Run(name, func(t *testing.T) {
+			task, err := parseTask(t, "image = \"redis\"\n"+hcl)
+			must.NoError(t, err)
+			must.Eq(t, want, task.Logging)
+		})
+	}
+	// What Nomad makes of a job's map, which JSON can say and HCL1 cannot.
+	cfg, err := parse(t, TaskSchema(), hclutils.JsonConfigToInterface(t, `{"Config": {"image": "redis", "logging": {"driver": "journald", "options": {"tag": "x"}}}}`))
+	must.NoError(t, err)
+	task, err := DecodeTask(cfg)
+	must.NoError(t, err)
+	must.Eq(t, want, task.Logging)
+
+	task, err = parseTask(t, "image = \"redis\"\n logging {\n driver = \"journald\"\n options { tag = 7 }\n}")
+	must.NoError(t, err)
+	must.Eq(t, "7", task.Logging.Options["tag"])
+	task, err = parseTask(t, "image = \"redis\"\n logging { }")
+	must.NoError(t, err)
+	must.Eq(t, Logging{}, task.Logging)
+}
+
 func TestTaskDefaults(t *testing.T) {
 	task, err := parseTask(t, `image = "docker://redis"`)
 	must.NoError(t, err)
@@ -103,6 +138,14 @@ func TestTaskRefused(t *testing.T) {
 		"mode":                 {"image = \"a\"\n network_mode = \"bridge:x\"", `"network_mode": "bridge:x" is not known`},
 		"entrypoint":           {"image = \"a\"\n entrypoint = { a = 1 }", `"entrypoint": must be a list of strings`},
 		"type":                 {"image = \"a\"\n args = \"b\"", "args"},
+		"log driver":           {"image = \"a\"\n logging { driver = \"json-file\" }", `"logging": the driver "json-file" is not known; use "nomad" or "journald"`},
+		"log option":           {"image = \"a\"\n logging {\n driver = \"journald\"\n options { max-size = \"1m\" }\n}", `"logging": the driver "journald" has no option "max-size"; it takes ["tag"]`},
+		"option of nomad":      {"image = \"a\"\n logging {\n driver = \"nomad\"\n options { tag = \"x\" }\n}", `"logging": the driver "nomad" takes no options, but there is "tag"`},
+		"option of none":       {"image = \"a\"\n logging {\n options { tag = \"x\" }\n}", `"logging": options need the driver that they are for`},
+		"two log drivers":      {"image = \"a\"\n logging {\n driver = \"nomad\"\n type = \"journald\"\n}", `"logging": driver (or type) must be the name of one driver`},
+		"nested log option":    {"image = \"a\"\n logging {\n driver = \"journald\"\n options { tag = [\"x\"] }\n}", `"logging": options: "tag" must be a string`},
+		"unknown in logging":   {"image = \"a\"\n logging {\n drivr = \"nomad\"\n}", `"logging": has no "drivr"; it takes driver and options`},
+		"logging is a string":  {"image = \"a\"\n logging = \"journald\"", `"logging": must be a block or a map`},
 		"working_dir":          {"image = \"a\"\n working_dir = \"b\"", `"working_dir": "b" is not an absolute path`},
 	} {
 		t.Run(name, func(t *testing.T) {

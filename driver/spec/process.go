@@ -1,7 +1,5 @@
 package spec
 
-import "github.com/containers/podman/v4/pkg/specgen"
-
 // process is what runs, as whom and where.
 func process(spec *Spec, in Input) {
 	cfg := in.Config
@@ -22,13 +20,4 @@ func process(spec *Spec, in Input) {
 	// command's name. A task says what it wants by its options instead.
 	spec.Systemd = "false"
 	spec.SdNotifyMode = "ignore"
-}
-
-// logSize is the size in bytes at which conmon would replace the log file. It does so in a way that loses lines, and
-// a host user's containers.conf may set a small size, so that a size that is never reached is always given.
-const logSize = 1 << 60
-
-// logs lets conmon write the format that the log process follows, into podman's own place for it.
-func logs(spec *Spec) {
-	spec.LogConfiguration = &specgen.LogConfig{Driver: "k8s-file", Size: logSize}
 }

@@ -13,6 +13,9 @@ type Input struct {
 	// Task is what Nomad asks for, and Config the task's config block.
 	Task   *drivers.TaskConfig
 	Config *config.Task
+	// Logging is the task's logging block or the plugin's, and Uncollected says that no logs go to Nomad.
+	Logging     config.Logging
+	Uncollected bool
 	// Rootless says that the endpoint belongs to an unprivileged host user, and Controllers which cgroup v2
 	// controllers it can use.
 	Rootless    bool
@@ -52,7 +55,7 @@ func Build(in Input) (*Spec, error) {
 	process(spec, in)
 	security(spec, in)
 	mounts(spec, in)
-	logs(spec)
+	logging(spec, in)
 	if err := resources(spec, in); err != nil {
 		return nil, err
 	}

@@ -69,6 +69,27 @@ func TestEveryModeIsGiven(t *testing.T) {
 	must.NotEq(t, "", spec.Umask)
 }
 
+func TestLogging(t *testing.T) {
+	journald := config.Logging{Driver: "journald", Options: map[string]string{"tag": "x"}}
+	disabled := func(in *Input) { in.Task.StdoutPath, in.Task.StderrPath = "/dev/null", "/dev/null" }
+	for name, test := range map[string]struct {
+		change func(*Input)
+		want   specgen.LogConfig
+	}{
+		"default":              {nil, specgen.LogConfig{Driver: "k8s-file", Size: followedLogSize}},
+		"nomad":                {func(in *Input) { in.Logging.Driver = "nomad" }, specgen.LogConfig{Driver: "k8s-file", Size: followedLogSize}},
+		"journald":             {func(in *Input) { in.Logging = journald }, specgen.LogConfig{Driver: "journald", Options: journald.Options}},
+		"disabled":             {disabled, specgen.LogConfig{Driver: "none"}},
+		"disabled, journald":   {func(in *Input) { disabled(in); in.Logging = journald }, specgen.LogConfig{Driver: "journald", Options: journald.Options}},
+		"disabled on the node": {func(in *Input) { in.Uncollected = true }, specgen.LogConfig{Size: unfollowedLogSize}},
+		"disabled twice":       {func(in *Input) { disabled(in); in.Uncollected = true }, specgen.LogConfig{Driver: "none"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			must.Eq(t, test.want, *build(t, test.change).LogConfiguration)
+		})
+	}
+}
+
 func TestVerify(t *testing.T) {
 	container := &sockets.Container{}
 	must.NoError(t, build(t, nil).Verify(container))

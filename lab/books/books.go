@@ -40,6 +40,7 @@ var checks = []check{
 	{"podman services", podmanServices},
 	{"podman connections", podmanConnections},
 	{"followed logs", followedLogs},
+	{"journal readers", journalReaders},
 	{"log process", logDescriptors},
 	{"log state", logState},
 	{"FIFOs", unwrittenFIFOs},

@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -25,6 +26,7 @@ const (
 type follow struct {
 	Task                 string // ALLOCATION/TASK/RUN
 	File, Stdout, Stderr string
+	Container            string // instead of File, when the log is in the journal
 	Error                string
 }
 
@@ -57,22 +59,44 @@ func (l *look) logProcess() (process, bool) {
 	return process{}, false
 }
 
-// followedLogs finds tasks that the log process follows though they do not run, and those that it should follow.
+// followedLogs finds tasks that the log process follows though they do not run, or more than once. Those that it should
+// follow and does not are found by their FIFOs.
 func followedLogs(l *look) ([]string, error) {
 	var left []string
 	count := map[task]int{}
 	for _, f := range l.follows {
 		count[f.task()]++
 		if !l.isRunning(f.task()) {
-			left = append(left, fmt.Sprintf("%s is followed, but %s does not run", f.File, f.task()))
+			left = append(left, fmt.Sprintf("%s%s is followed, but %s does not run", f.File, f.Container, f.task()))
 		}
 		if f.Error != "" {
-			left = append(left, fmt.Sprintf("%s of %s is not followed any more: %s", f.File, f.task(), f.Error))
+			left = append(left, fmt.Sprintf("%s%s of %s is not followed any more: %s", f.File, f.Container, f.task(), f.Error))
 		}
 	}
-	for _, t := range l.tasks {
-		if count[t] != 1 {
-			left = append(left, fmt.Sprintf("%s runs, and is followed %d times", t, count[t]))
+	for t, times := range count {
+		if times > 1 {
+			left = append(left, fmt.Sprintf("%s is followed %d times", t, times))
+		}
+	}
+	return left, nil
+}
+
+// journalReaders finds children of the log process that read no running task's log from the journal.
+func journalReaders(l *look) ([]string, error) {
+	keeper, runs := l.logProcess()
+	if !runs {
+		return nil, nil
+	}
+	needed := map[string]bool{}
+	for _, f := range l.follows {
+		if f.Container != "" && l.isRunning(f.task()) {
+			needed["CONTAINER_ID_FULL="+f.Container] = true
+		}
+	}
+	var left []string
+	for _, p := range l.processes {
+		if p.parent == keeper.pid && !slices.ContainsFunc(p.args, func(arg string) bool { return needed[arg] }) {
+			left = append(left, fmt.Sprintf("%s is a child of the log process: %s", p, strings.Join(p.args, " ")))
 		}
 	}
 	return left, nil
@@ -99,7 +123,8 @@ func logDescriptors(l *look) ([]string, error) {
 		for _, d := range held {
 			// logState looks after the state directory: what it does not miss may be open, unless it was deleted.
 			own := filepath.Dir(d.target) == logDir && !strings.HasSuffix(d.target, deleted)
-			if (isLogFile(d.target) || p.pid != 1 && !isHarmless(d.target)) && !own && !needed[d.target] {
+			// Pidfds of its children stand and fall with them; see journalReaders.
+			if (isLogFile(d.target) || p.pid != 1 && !isHarmless(d.target) && !isPidfd(d.target)) && !own && !needed[d.target] {
 				left = append(left, fmt.Sprintf("descriptor %s of %s is open on %s", d.number, p, d.target))
 			}
 		}

@@ -1,0 +1,8 @@
+plugin "nomad-driver-podman" {
+  config {
+    socket {
+      host_user = "team-a"
+    }
+    disable_log_collection = true
+  }
+}
