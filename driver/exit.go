@@ -59,22 +59,22 @@ func (d *Driver) settle(t *task) *drivers.ExitResult {
 	if t.cgroup != nil {
 		kills, _ = t.cgroup.OOMKills() // an error means that only podman can say
 	}
-	ctx, cancel := context.WithTimeout(d.ctx, collectTimeout)
-	defer cancel()
-	exit := d.exitResult(ctx, t)
+	exit := d.exitResult(t)
 	exit.OOMKilled = exit.OOMKilled || (kills > 0 && exit.ExitCode == 128+int(unix.SIGKILL))
 	if exit.OOMKilled && exit.Err == nil {
 		// Nomad shows people the error, and the flag only to programs.
 		exit.Err = errors.New("OOM Killed: the task has used up its memory")
 	}
-	d.finishLog(ctx, t)
+	d.finishLog(t)
 	t.setResult(exit)
 	return exit
 }
 
 // exitResult finds out how a container ended: by podman's word, where that has seen the end of this very run. Nobody
 // makes up an exit code: otherwise the result is an error that says what happened.
-func (d *Driver) exitResult(ctx context.Context, t *task) *drivers.ExitResult {
+func (d *Driver) exitResult(t *task) *drivers.ExitResult {
+	ctx, cancel := context.WithTimeout(d.ctx, collectTimeout)
+	defer cancel()
 	unknown := func(err error) *drivers.ExitResult {
 		return &drivers.ExitResult{ExitCode: -1, Err: fmt.Errorf("task %s: its container has ended, but nobody knows how: %w", t.cfg.Name, err)}
 	}

@@ -114,7 +114,7 @@ func TestExitResult(t *testing.T) {
 				cfg: &drivers.TaskConfig{Name: "redis"}, endpoint: endpoint, taken: closed, fate: test.fate,
 				state: taskState{ContainerID: "c", Run: started, BootID: test.boot},
 			}
-			exit := (&Driver{}).exitResult(t.Context(), ended)
+			exit := (&Driver{ctx: t.Context()}).exitResult(ended)
 			if test.says != "" {
 				must.ErrorContains(t, exit.Err, test.says)
 				exit.Err = nil

@@ -69,10 +69,12 @@ func (d *Driver) followLog(ctx context.Context, n *node, t *task, conf *config.T
 }
 
 // finishLog has the rest of an ended task's log delivered. After a reboot nobody has started the log process yet.
-func (d *Driver) finishLog(ctx context.Context, t *task) {
+func (d *Driver) finishLog(t *task) {
 	if !t.state.LogFollowed {
 		return
 	}
+	ctx, cancel := context.WithTimeout(d.ctx, finishTimeout)
+	defer cancel()
 	node := d.current()
 	err := node.ensureLogs(ctx)
 	if err == nil {
