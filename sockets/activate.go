@@ -16,7 +16,9 @@ const activationTimeout = 2 * time.Minute
 // manager is what an activation needs of systemd.
 type manager interface {
 	StartUnit(ctx context.Context, name string) error
+	StopUnit(ctx context.Context, name string) error
 	RestartUnit(ctx context.Context, name string) error
+	UnitState(ctx context.Context, name string) (load, active, sub string, err error)
 	EnableLinger(ctx context.Context, uid uint32) error
 	ActiveSince(ctx context.Context, unit string) (time.Time, error)
 	Close()
@@ -112,6 +114,9 @@ func (e *Endpoint) startManager(ctx context.Context, user rootless.User) error {
 				return fmt.Errorf("%w; without lingering the user's tasks end with their last session (to accept that, set rootless { linger = false })", err)
 			}
 		}
+		if err := freshRuntimeDir(ctx, system, user); err != nil {
+			return err
+		}
 		return system.StartUnit(ctx, userManagerUnit(user))
 	case agent != user.UID:
 		return fmt.Errorf("the agent runs as UID %d, which can use no other user's podman; run it as root", agent)
@@ -122,6 +127,16 @@ func (e *Endpoint) startManager(ctx context.Context, user rootless.User) error {
 		}
 	}
 	return nil
+}
+
+// freshRuntimeDir gives a user a new runtime directory when the user's manager was killed. podman takes what it finds
+// there for alive, such as its pause process, and then fails at every start; without it, it starts as after a reboot.
+func freshRuntimeDir(ctx context.Context, system manager, user rootless.User) error {
+	_, active, _, err := system.UnitState(ctx, userManagerUnit(user))
+	if err != nil || active != "failed" {
+		return err
+	}
+	return system.StopUnit(ctx, fmt.Sprintf("user-runtime-dir@%d.service", user.UID))
 }
 
 // ManagerSince says since when the systemd manager runs on which the endpoint's containers depend: that of the host

@@ -25,6 +25,7 @@ type fakeHost struct {
 	path    string
 	fail    map[string]error // by what would be logged
 	gate    chan struct{}    // podman.socket starts once it is closed
+	manager string           // state of the user's manager
 	reset   bool             // podman.socket is active, but its file is not there
 	infos   atomic.Int32
 	mu      sync.Mutex
@@ -79,6 +80,14 @@ func (b *fakeBus) RestartUnit(_ context.Context, name string) error {
 	}
 	b.host.listen()
 	return nil
+}
+
+func (b *fakeBus) StopUnit(_ context.Context, name string) error {
+	return b.host.do(b.name + " stop " + name)
+}
+
+func (b *fakeBus) UnitState(context.Context, string) (load, active, sub string, err error) {
+	return "loaded", b.host.manager, "", nil
 }
 
 func (b *fakeBus) EnableLinger(context.Context, uint32) error { return b.host.do(b.name + " linger") }
@@ -199,6 +208,15 @@ func TestActivateUser(t *testing.T) {
 	h, e, _ = newFakeHost(t, 65534, Options{})
 	must.NoError(t, e.startSocket(t.Context()))
 	must.Eq(t, []string{"IDs", "system bus", "system user@65534.service", "user bus", "user podman.socket"}, h.took())
+}
+
+// A manager that was killed has left a runtime directory that podman cannot start with.
+func TestActivateAfterKill(t *testing.T) {
+	needRoot(t)
+	h, e, _ := newFakeHost(t, 65534, Options{})
+	h.manager = "failed"
+	must.NoError(t, e.startSocket(t.Context()))
+	must.Eq(t, []string{"IDs", "system bus", "system stop user-runtime-dir@65534.service", "system user@65534.service", "user bus", "user podman.socket"}, h.took())
 }
 
 func TestActivateAsAgentWithoutRoot(t *testing.T) {
