@@ -58,8 +58,10 @@ func TestLogging(t *testing.T) {
 	}
 }
 
-// What a task logs to the journal is not lost when driver and log process are killed, and is not what others say.
+// What a task logs to the journal is not lost when driver and log process are killed, and is not what others say. The
+// journal is a persistent one, in which every user has files of their own.
 func TestLoggingOfKilledLogProcess(t *testing.T) {
+	persistentJournal(t)
 	j := run(t, "logging", only("count"))
 	j.prints(t, "count", "\n1000\n")
 	alloc := j.running(t, "count")
@@ -95,6 +97,9 @@ func TestLoggingOfKilledLogProcess(t *testing.T) {
 		next = max(next, seen+1)
 	}
 	must.Eq(t, 2001, next)
+	own, err := filepath.Glob("/var/log/journal/*/user-2001.journal")
+	must.NoError(t, err)
+	must.SliceNotEmpty(t, own)
 }
 
 func TestLoggingDisabled(t *testing.T) {
@@ -219,6 +224,14 @@ func journal(t *testing.T, matches ...string) string {
 		all.WriteString(message)
 	}
 	return all.String()
+}
+
+// persistentJournal moves the machine's journal to the disk.
+func persistentJournal(t *testing.T) {
+	t.Helper()
+	must.NoError(t, os.MkdirAll("/var/log/journal", 0o755))
+	command(t, "systemd-tmpfiles", "--create", "--prefix=/var/log/journal")
+	command(t, "journalctl", "--flush")
 }
 
 // forge writes an entry into the journal, as a user, that claims to be of a container.

@@ -24,9 +24,6 @@ type journalLog struct {
 }
 
 func (j *journalLog) open(ctx context.Context) error {
-	if err := j.journalctl.check(ctx, j.req); err != nil {
-		return err
-	}
 	j.reader = j.read(ctx, true)
 	return nil
 }
@@ -165,8 +162,12 @@ func (r *journalReader) once(ctx context.Context) error {
 	if err != nil {
 		cancel() // it may not have ended
 	}
-	if ended := cmd.Wait(); ended != nil || r.follow {
-		err = errors.Join(err, fmt.Errorf("journalctl has ended (%w): %s", ended, bytes.TrimSpace(complaint)))
+	ended := cmd.Wait()
+	if ended == nil && r.follow {
+		ended = errors.New("exit status 0")
+	}
+	if ended != nil {
+		err = errors.Join(err, fmt.Errorf("journalctl has ended: %w: %s", ended, bytes.TrimSpace(complaint)))
 	}
 	return err
 }
@@ -246,7 +247,7 @@ const (
 
 // command prepares a journalctl that can do nothing but read the journal. It is ended with ctx.
 func (j journalctl) command(ctx context.Context, args ...string) (*exec.Cmd, error) {
-	cmd := exec.CommandContext(ctx, "journalctl", args...)
+	cmd := exec.CommandContext(ctx, "journalctl", args...) //nolint:gosec // the arguments are ours, but for checked IDs
 	cmd.Dir, cmd.Env = "/", []string{"LC_ALL=C"}
 	credential, err := j.user()
 	if err != nil {
@@ -267,7 +268,7 @@ func (j journalctl) check(ctx context.Context, q FollowRequest) error {
 		return err
 	}
 	if out, err := cmd.CombinedOutput(); err != nil {
-		return fmt.Errorf("the log driver journald cannot be used, since the journal cannot be read: journalctl: %w: %s", err, bytes.TrimSpace(out))
+		return fmt.Errorf("the log driver journald cannot be used, since the journal cannot be read (systemd-tmpfiles --create --prefix=/var/log/journal gives it its permissions): journalctl: %w: %s", err, bytes.TrimSpace(out))
 	}
 	return nil
 }

@@ -128,11 +128,11 @@ func fakeJournalctl(path string, args []string) error {
 		if n <= after || r.Container != matches["CONTAINER_ID_FULL"] || strconv.Itoa(r.UID) != matches["_UID"] {
 			continue
 		}
-		fmt.Fprintf(out, "__CURSOR=n=%d\n__REALTIME_TIMESTAMP=1\nPRIORITY=%s\nMESSAGE\n", n, r.Priority)
-		if err := binary.Write(out, binary.LittleEndian, uint64(len(r.Text))); err != nil {
+		head := fmt.Sprintf("__CURSOR=n=%d\n__REALTIME_TIMESTAMP=1\nPRIORITY=%s\nMESSAGE\n", n, r.Priority)
+		text := binary.LittleEndian.AppendUint64([]byte(head), uint64(len(r.Text)))
+		if _, err := out.Write(append(append(text, r.Text...), "\n\n"...)); err != nil {
 			return err
 		}
-		fmt.Fprintf(out, "%s\n\n", r.Text)
 		if shown++; shown == 2500 && slices.Contains(args, "--follow") {
 			return errors.Join(out.Flush(), errors.New("killed"))
 		}

@@ -148,6 +148,9 @@ func (r *registry) begin(t *task) error {
 	if errors.Is(err, fs.ErrNotExist) {
 		err = nil
 	}
+	if err == nil && t.req.Container != "" {
+		err = r.journalctl.check(r.ctx, t.req)
+	}
 	if err == nil {
 		err = r.saveRequest(t)
 	}
@@ -192,7 +195,7 @@ func (r *registry) open(t *task, kept map[string]*os.File) (err error) {
 		if t.fifos[s], err = openFIFO(t.fifoPath(s), old); err != nil {
 			return err
 		}
-		if old == nil && t.fifos[s].file != nil {
+		if old == nil {
 			t.fresh = true
 			if err := r.store.add(t.fifoName(s), t.fifos[s].file); err != nil {
 				return err
@@ -215,7 +218,7 @@ func (r *registry) open(t *task, kept map[string]*os.File) (err error) {
 			return err
 		}
 	}
-	if t.offsets, err = os.OpenFile(r.path(t, positionSuffix), os.O_RDWR|os.O_CREATE, 0o600); err != nil {
+	if t.offsets, err = os.OpenFile(r.path(t, positionSuffix), os.O_RDWR|os.O_CREATE, 0o600); err != nil { //nolint:gosec // ours
 		return err
 	}
 	t.follower, err = follow(r.ctx, followerConfig{
@@ -328,7 +331,7 @@ func (r *registry) forget(t *task) error {
 func (r *registry) closeTask(t *task) error {
 	var errs []error
 	for _, suffix := range []string{requestSuffix, positionSuffix} {
-		if err := os.Remove(r.path(t, suffix)); !errors.Is(err, fs.ErrNotExist) {
+		if err := os.Remove(r.path(t, suffix)); !errors.Is(err, fs.ErrNotExist) { //nolint:gosec // ours
 			errs = append(errs, err)
 		}
 	}
