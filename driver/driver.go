@@ -23,8 +23,6 @@ const Name = "podman"
 
 // Driver implements drivers.DriverPlugin.
 type Driver struct {
-	drivers.DriverExecTaskNotSupported
-
 	ctx     context.Context
 	logger  hclog.Logger
 	version string
@@ -93,6 +91,7 @@ func (d *Driver) TaskConfigSchema() (*hclspec.Spec, error) { return config.TaskS
 func (d *Driver) Capabilities() (*drivers.Capabilities, error) {
 	return &drivers.Capabilities{
 		SendSignals:       true,
+		Exec:              true,
 		FSIsolation:       drivers.FSIsolationImage,
 		NetIsolationModes: []drivers.NetIsolationMode{drivers.NetIsolationModeHost, drivers.NetIsolationModeGroup, drivers.NetIsolationModeTask},
 		MountConfigs:      drivers.MountConfigSupportAll,

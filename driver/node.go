@@ -177,4 +177,5 @@ const (
 	startTimeout   = 5 * time.Minute
 	collectTimeout = 2 * time.Minute
 	removeTimeout  = 2 * time.Minute
+	execEndTimeout = time.Minute
 )

@@ -20,19 +20,25 @@ import (
 // fakePodman is a client of a podman that answers to wait and inspect with these texts.
 func fakePodman(t *testing.T, wait, inspect string) *sockets.Client {
 	t.Helper()
+	return servePodman(t, func(w http.ResponseWriter, r *http.Request) {
+		answer := inspect
+		if strings.HasSuffix(r.URL.Path, "/wait") {
+			answer = wait
+		}
+		_, _ = io.WriteString(w, answer)
+	})
+}
+
+// servePodman is a client of a podman that is the handler.
+func servePodman(t *testing.T, handler http.HandlerFunc) *sockets.Client {
+	t.Helper()
 	dir, err := os.MkdirTemp("", "podman") // t.TempDir is too long for a socket
 	must.NoError(t, err)
 	t.Cleanup(func() { must.NoError(t, os.RemoveAll(dir)) })
 	path := filepath.Join(dir, "s")
 	listener, err := net.Listen("unix", path)
 	must.NoError(t, err)
-	server := &http.Server{ReadHeaderTimeout: time.Minute, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		answer := inspect
-		if strings.HasSuffix(r.URL.Path, "/wait") {
-			answer = wait
-		}
-		_, _ = io.WriteString(w, answer)
-	})}
+	server := &http.Server{ReadHeaderTimeout: time.Minute, Handler: handler}
 	go func() { _ = server.Serve(listener) }()
 	t.Cleanup(func() { must.NoError(t, server.Close()) })
 	registry, err := sockets.New([]sockets.EndpointConfig{{Name: "fake", Path: path}}, sockets.Options{})
