@@ -16,6 +16,11 @@ func TestAgentConfig(t *testing.T) {
 	must.NoError(t, err)
 	t.Cleanup(func() { must.NoError(t, mute.Close()) })
 	configureAgent(t, "options")
+	t.Cleanup(func() {
+		// The log process keeps the state directory that it was started with.
+		command(t, "systemctl", "stop", "nomad-podman-logs.service")
+		must.NoError(t, os.RemoveAll("/var/lib/e2e-state"))
+	})
 
 	t.Run("client_http_timeout", func(t *testing.T) {
 		j := run(t, "routing", only("named"), option("socket", "mute"))

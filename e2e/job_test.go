@@ -56,6 +56,19 @@ func option(name string, value any) func(*api.Job) {
 	}
 }
 
+// optionOf sets an option of one task.
+func optionOf(task, name string, value any) func(*api.Job) {
+	return func(j *api.Job) {
+		for _, group := range j.TaskGroups {
+			for _, candidate := range group.Tasks {
+				if candidate.Name == task {
+					candidate.Config[name] = value
+				}
+			}
+		}
+	}
+}
+
 // only drops the other groups of the job.
 func only(groups ...string) func(*api.Job) {
 	return func(j *api.Job) {

@@ -26,12 +26,12 @@ func TestLabels(t *testing.T) {
 	alloc := j.running(t, "labels-block")
 	labels := teamA.container(t, alloc, "labels-block").Config.Labels
 	must.Eq(t, "red", labels["colour"])
-	must.Eq(t, alloc.ID, labels["com.hashicorp.nomad.alloc_id"])
 
 	j.running(t, "labels-list")
 	labels = teamA.container(t, alloc, "labels-list").Config.Labels
 	must.Eq(t, "green", labels["colour"])
 	must.Eq(t, "7", labels["number"])
+	must.Eq(t, alloc.ID, labels["com.hashicorp.nomad.alloc_id"])
 	must.Eq(t, "labels-list", labels["com.hashicorp.nomad.task_name"])
 }
 

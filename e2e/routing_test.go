@@ -27,21 +27,21 @@ func TestRouting(t *testing.T) {
 		must.NoError(t, err)
 		must.StrContains(t, node.Drivers["podman"].HealthDescription, "broken")
 
-		j := run(t, "routing", only("unnamed", "named"), option("socket", "system"))
-		runsAs(t, j, "named", root)
-		j = run(t, "routing", only("user"), option("host_user", teamD.name))
-		runsAs(t, j, "user", teamD)
-		must.False(t, teamD.lingers())
-		j = run(t, "routing", only("unnamed"))
-		runsAs(t, j, "unnamed", teamC)
-		must.False(t, teamC.lingers())
-
-		j = run(t, "routing", only("user"))
-		_, state := j.dead(t, "user")
-		must.StrContains(t, events(state), "UID 2002 is below the agent's rootless.min_uid (2003)")
-		j = run(t, "routing", only("named"), option("socket", "broken"))
-		_, state = j.dead(t, "named")
-		must.StrContains(t, events(state), "team-unknown")
+		t.Run("run", func(t *testing.T) {
+			j := run(t, "routing", optionOf("named", "socket", "system"), optionOf("user", "host_user", teamD.name))
+			runsAs(t, j, "unnamed", teamC)
+			runsAs(t, j, "named", root)
+			runsAs(t, j, "user", teamD)
+			must.False(t, teamC.lingers())
+			must.False(t, teamD.lingers())
+		})
+		t.Run("refused", func(t *testing.T) {
+			j := run(t, "routing", only("named", "user"), optionOf("named", "socket", "broken"))
+			_, state := j.dead(t, "user")
+			must.StrContains(t, events(state), "UID 2002 is below the agent's rootless.min_uid (2003)")
+			_, state = j.dead(t, "named")
+			must.StrContains(t, events(state), "team-unknown")
+		})
 	})
 
 	t.Run("socket_path", func(t *testing.T) {

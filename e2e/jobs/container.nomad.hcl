@@ -10,8 +10,7 @@ job "container" {
         command = "sleep"
         args    = ["1d"]
         labels {
-          colour                         = "red"
-          "com.hashicorp.nomad.alloc_id" = "forged"
+          colour = "red"
         }
       }
       resources {
@@ -25,7 +24,7 @@ job "container" {
         image   = "busybox"
         command = "sleep"
         args    = ["1d"]
-        labels  = [{ colour = "green", number = 7 }]
+        labels  = [{ colour = "green", number = 7, "com.hashicorp.nomad.alloc_id" = "forged" }]
       }
       resources {
         memory = 32

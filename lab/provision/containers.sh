@@ -19,8 +19,9 @@ location = "127.0.0.1:5000"
 insecure = true
 CONF
 
-# Podman of Debian 12 takes vfs when nothing is said.
-if [ ! -e /etc/containers/storage.conf ]; then
+# Podman of Debian 12 takes vfs when nothing is said. Newer ones take overlay, and take
+# a system-wide runroot for the one of every user.
+if [ ! -e /etc/containers/storage.conf ] && podman --version | grep -q ' 4\.'; then
     cat >/etc/containers/storage.conf <<'CONF'
 [storage]
 driver = "overlay"

@@ -7,6 +7,12 @@ telemetry {
   publish_allocation_metrics = true
 }
 
+# An emulated machine's agent may take long to come back. It is not to be taken for a
+# lost node, whose tasks are replaced.
+server {
+  heartbeat_grace = "10m"
+}
+
 client {
   options = {
     # Clouds and Vault are looked for with retries, for seconds.
