@@ -94,10 +94,12 @@ func TestExec(t *testing.T) {
 	}
 	t.Run("the task ends", func(t *testing.T) {
 		alloc := j.running(t, "rootless")
+		ctx, cancel := context.WithTimeout(t.Context(), patience)
+		defer cancel()
 		output, stdout := io.Pipe()
 		ended := make(chan error, 1)
 		go func() {
-			code, err := nomad.Allocations().Exec(t.Context(), alloc, "rootless", false, []string{"sh", "-c", "echo ready; sleep 600"}, nothing(), stdout, io.Discard, nil, nil)
+			code, err := nomad.Allocations().Exec(ctx, alloc, "rootless", false, []string{"sh", "-c", "echo ready; sleep 600"}, nothing(), stdout, io.Discard, nil, nil)
 			if err == nil && code != 137 {
 				err = fmt.Errorf("exit code %d", code)
 			}
@@ -105,13 +107,9 @@ func TestExec(t *testing.T) {
 		}()
 		awaitText(t, output, "ready")
 		j.stop(t)
-		select {
-		case err := <-ended:
-			t.Logf("the session ended with %v", err)
-			if err != nil {
-				must.StrNotContains(t, err.Error(), "exit code")
-			}
-		case <-t.Context().Done():
+		// By now podman may have removed the container with all it knew of the command.
+		if err := <-ended; err != nil {
+			must.StrContains(t, err.Error(), "HTTP status 404")
 		}
 	})
 }

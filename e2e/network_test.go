@@ -41,7 +41,7 @@ func TestNetworkModes(t *testing.T) {
 		// The group's network beats network_mode; Nomad's bridge has addresses of this range.
 		shared := j.probe(t, "shared")
 		must.StrHasPrefix(t, "172.26.", shared.addresses("eth0")[0])
-		must.Eq(t, "search e2e.test\nnameserver 10.9.8.7\noptions ndots:3\n", shared.ResolvConf)
+		must.Eq(t, "search e2e.test\nnameserver 10.9.8.7\noptions ndots:3", shared.ResolvConf)
 	})
 
 	t.Run("pasta is rootless only", func(t *testing.T) {

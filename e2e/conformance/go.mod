@@ -131,6 +131,7 @@ require (
 	oss.indeed.com/go/libtime v1.6.0 // indirect
 )
 
+// Nomad's own, of this version.
 replace (
 	github.com/Microsoft/go-winio => github.com/endocrimes/go-winio v0.4.13-0.20190628114223-fb47a8b41948
 	github.com/armon/go-metrics => github.com/armon/go-metrics v0.0.0-20230509193637-d9ca9af9f1f9
