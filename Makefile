@@ -62,6 +62,7 @@ bench: ## Run the benchmarks
 .PHONY: lint
 lint: tools ## Check the Go code, the shell scripts and the Vagrantfile
 	$(GOLANGCI) run ./...
+	cd e2e/conformance && CGO_ENABLED=0 $(GOLANGCI) run ./...
 	git ls-files -z | xargs -0 awk 'FNR == 1 { if (/^#!.*sh( |$$)/ || FILENAME ~ /\.sh$$/) print FILENAME; nextfile }' | xargs shellcheck --external-sources
 	vagrant validate --ignore-provider
 

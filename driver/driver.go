@@ -23,8 +23,6 @@ const Name = "podman"
 
 // Driver implements drivers.DriverPlugin.
 type Driver struct {
-	drivers.DriverExecTaskNotSupported
-
 	ctx     context.Context
 	logger  hclog.Logger
 	version string
@@ -96,6 +94,7 @@ func (d *Driver) Capabilities() (*drivers.Capabilities, error) {
 	node := d.current()
 	return &drivers.Capabilities{
 		SendSignals:       true,
+		Exec:              true,
 		FSIsolation:       drivers.FSIsolationImage,
 		NetIsolationModes: []drivers.NetIsolationMode{drivers.NetIsolationModeHost, drivers.NetIsolationModeGroup, drivers.NetIsolationModeTask},
 		MountConfigs:      drivers.MountConfigSupportAll,

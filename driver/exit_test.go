@@ -26,13 +26,7 @@ func fakePodman(t *testing.T, answers map[string]string) (endpoint *sockets.Endp
 	t.Helper()
 	var mu sync.Mutex
 	var seen []string
-	dir, err := os.MkdirTemp("", "podman") // t.TempDir is too long for a socket
-	must.NoError(t, err)
-	t.Cleanup(func() { must.NoError(t, os.RemoveAll(dir)) })
-	path := filepath.Join(dir, "s")
-	listener, err := net.Listen("unix", path)
-	must.NoError(t, err)
-	server := &http.Server{ReadHeaderTimeout: time.Minute, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	endpoint = servePodman(t, func(w http.ResponseWriter, r *http.Request) {
 		mu.Lock()
 		seen = append(seen, r.Method+" "+strings.TrimPrefix(r.URL.Path, "/v4.0.0/libpod"))
 		mu.Unlock()
@@ -45,18 +39,31 @@ func fakePodman(t *testing.T, answers map[string]string) (endpoint *sockets.Endp
 			w.WriteHeader(http.StatusNotFound)
 		}
 		_, _ = io.WriteString(w, answer)
-	})}
-	go func() { _ = server.Serve(listener) }()
-	t.Cleanup(func() { must.NoError(t, server.Close()) })
-	registry, err := sockets.New([]sockets.EndpointConfig{{Name: "fake", Path: path}}, sockets.Options{})
-	must.NoError(t, err)
-	t.Cleanup(func() { must.NoError(t, registry.Close()) })
-	endpoint, _ = registry.Endpoint("fake")
+	})
 	return endpoint, func() []string {
 		mu.Lock()
 		defer mu.Unlock()
 		return slices.Clone(seen)
 	}
+}
+
+// servePodman is the endpoint of a podman that is the handler.
+func servePodman(t *testing.T, handler http.HandlerFunc) *sockets.Endpoint {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "podman") // t.TempDir is too long for a socket
+	must.NoError(t, err)
+	t.Cleanup(func() { must.NoError(t, os.RemoveAll(dir)) })
+	path := filepath.Join(dir, "s")
+	listener, err := net.Listen("unix", path)
+	must.NoError(t, err)
+	server := &http.Server{ReadHeaderTimeout: time.Minute, Handler: handler}
+	go func() { _ = server.Serve(listener) }()
+	t.Cleanup(func() { must.NoError(t, server.Close()) })
+	registry, err := sockets.New([]sockets.EndpointConfig{{Name: "fake", Path: path}}, sockets.Options{})
+	must.NoError(t, err)
+	t.Cleanup(func() { must.NoError(t, registry.Close()) })
+	endpoint, _ := registry.Endpoint("fake")
+	return endpoint
 }
 
 func TestExitResult(t *testing.T) {

@@ -211,4 +211,5 @@ const (
 	collectTimeout = 4 * time.Minute // podman may have to be activated for it
 	finishTimeout  = 2 * time.Minute
 	removeTimeout  = 2 * time.Minute
+	execEndTimeout = time.Minute
 )

@@ -32,6 +32,8 @@ func TestUnknownTask(t *testing.T) {
 	must.ErrorIs(t, err, drivers.ErrTaskNotFound)
 	_, err = driver.TaskStats(t.Context(), "x", time.Second)
 	must.ErrorIs(t, err, drivers.ErrTaskNotFound)
+	_, err = driver.ExecTask("x", []string{"true"}, time.Second)
+	must.ErrorIs(t, err, drivers.ErrTaskNotFound)
 	must.ErrorIs(t, driver.StopTask("x", time.Second, ""), drivers.ErrTaskNotFound)
 	must.ErrorIs(t, driver.SignalTask("x", "SIGHUP"), drivers.ErrTaskNotFound)
 	must.ErrorIs(t, driver.DestroyTask("x", true), drivers.ErrTaskNotFound)

@@ -114,6 +114,7 @@ type container struct {
 		ConmonPid  int
 		CgroupPath string
 	}
+	ExecIDs    []string
 	HostConfig struct {
 		NetworkMode string
 		Privileged  bool

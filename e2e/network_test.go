@@ -39,7 +39,9 @@ func TestNetworkModes(t *testing.T) {
 		must.SliceContains(t, j.probe(t, "slirp").addresses("tap0"), "10.0.2.100/24")
 		must.SliceContains(t, j.probe(t, "slirp-options").addresses("tap0"), "10.42.0.100/24")
 		// The group's network beats network_mode; Nomad's bridge has addresses of this range.
-		must.StrHasPrefix(t, "172.26.", j.probe(t, "shared").addresses("eth0")[0])
+		shared := j.probe(t, "shared")
+		must.StrHasPrefix(t, "172.26.", shared.addresses("eth0")[0])
+		must.Eq(t, "search e2e.test\nnameserver 10.9.8.7\noptions ndots:3", shared.ResolvConf)
 	})
 
 	t.Run("pasta is rootless only", func(t *testing.T) {

@@ -17,7 +17,8 @@ type report struct {
 		Name      string
 		Addresses []string
 	}
-	Mounts []struct{ Point, Options, Type string }
+	Mounts     []struct{ Point, Options, Type string }
+	ResolvConf string
 }
 
 // probe waits for the end of a task of the probe image and returns its report.

@@ -98,6 +98,15 @@ func (c *Client) send(ctx context.Context, r request, limit int64) (io.ReadClose
 }
 
 func (c *Client) try(ctx context.Context, r request, limit int64) (io.ReadCloser, error) {
+	resp, err := c.do(ctx, r)
+	if err != nil {
+		return nil, err
+	}
+	return &boundedBody{ReadCloser: resp.Body, left: limit}, nil
+}
+
+// do sends r once and returns the answer of a request that succeeded.
+func (c *Client) do(ctx context.Context, r request) (*http.Response, error) {
 	u := url.URL{Scheme: "http", Host: "podman", RawQuery: r.query.Encode()}
 	for _, element := range append([]string{apiVersion, "libpod"}, r.path...) {
 		u.Path += "/" + element
@@ -129,10 +138,14 @@ func (c *Client) try(ctx context.Context, r request, limit int64) (io.ReadCloser
 		}
 		return nil, err
 	}
-	if resp.StatusCode/100 != 2 {
+	switch {
+	case resp.StatusCode == http.StatusSwitchingProtocols && r.header.Get("Upgrade") == "":
+		// What follows is the bare connection, on which ctx has no hold: nothing must be read from it.
+		return nil, errors.Join(&APIError{StatusCode: resp.StatusCode, Message: "an answer that nobody asked for"}, resp.Body.Close())
+	case resp.StatusCode/100 != 2 && resp.StatusCode != http.StatusSwitchingProtocols:
 		return nil, errors.Join(apiError(resp), resp.Body.Close())
 	}
-	return &boundedBody{ReadCloser: resp.Body, left: limit}, nil
+	return resp, nil
 }
 
 func (c *Client) fail(r request, err error) error {
@@ -157,13 +170,18 @@ func (c *Client) call(ctx context.Context, r request, out any) error {
 
 // quick is call for what podman answers at once.
 func (c *Client) quick(ctx context.Context, r request, out any) error {
-	ctx, cancel := context.WithTimeoutCause(ctx, c.timeout, fmt.Errorf("no answer within %s (plugin option client_http_timeout): %w", c.timeout, context.DeadlineExceeded))
+	ctx, cancel := c.limit(ctx)
 	defer cancel()
 	err := c.call(ctx, r, out)
 	if err != nil && ctx.Err() != nil {
 		return c.fail(r, context.Cause(ctx))
 	}
 	return err
+}
+
+// limit is the time that podman has for what it answers at once.
+func (c *Client) limit(ctx context.Context) (context.Context, context.CancelFunc) {
+	return context.WithTimeoutCause(ctx, c.timeout, fmt.Errorf("no answer within %s (plugin option client_http_timeout): %w", c.timeout, context.DeadlineExceeded))
 }
 
 func apiError(resp *http.Response) error {

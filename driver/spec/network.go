@@ -13,6 +13,9 @@ import (
 
 // network is the namespace, the published ports and name resolution.
 func network(spec *Spec, in Input) error {
+	if err := dns(spec, in); err != nil {
+		return err
+	}
 	if isolation := in.Task.NetworkIsolation; isolation != nil && isolation.Path != "" {
 		if in.Rootless {
 			return errors.New(`network: tasks of a rootless endpoint cannot join the group's network namespace yet; leave out the group's network mode, or run the task on a rootful socket`)
@@ -30,9 +33,6 @@ func network(spec *Spec, in Input) error {
 	spec.NetNS = specgen.Namespace{NSMode: specgen.NamespaceMode(mode)}
 	if options != "" {
 		spec.NetworkOptions = map[string][]string{mode: strings.Split(options, ",")}
-	}
-	if err := dns(spec, in); err != nil {
-		return err
 	}
 	return ports(spec, in, mode)
 }

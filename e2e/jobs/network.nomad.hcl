@@ -108,6 +108,11 @@ job "network" {
   group "shared" {
     network {
       mode = "bridge"
+      dns {
+        servers  = ["10.9.8.7"]
+        searches = ["e2e.test"]
+        options  = ["ndots:3"]
+      }
     }
 
     task "shared" {
