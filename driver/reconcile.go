@@ -89,7 +89,10 @@ func (d *Driver) clear(ctx context.Context, n *node, left intent) error {
 	if err != nil {
 		return err
 	}
-	err = removeOwned(ctx, client, left.Container, left.AllocID, left.TaskName)
+	found, err := findOwned(ctx, client, left.Container, left.AllocID, left.TaskName)
+	if found != nil {
+		err = client.Remove(ctx, found.ID, true)
+	}
 	if n.self.IsRoot() {
 		err = errors.Join(err, rootless.ClearStage(endpoint.User(), left.stage()))
 	}
@@ -114,19 +117,19 @@ func (d *Driver) clearLog(ctx context.Context, n *node, left intent) error {
 	return nil
 }
 
-// removeOwned removes the container of a name when its labels say that it is the task's. That there is none is fine.
-func removeOwned(ctx context.Context, client *sockets.Client, name, allocID, taskName string) error {
+// findOwned finds the container of a name, nil when there is none. Labels must say that it is the task's.
+func findOwned(ctx context.Context, client *sockets.Client, name, allocID, taskName string) (*sockets.Container, error) {
 	found, err := client.Inspect(ctx, name)
 	if errors.Is(err, sockets.ErrNotFound) {
-		return nil
+		return nil, nil
 	}
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if found.Config.Labels[spec.LabelAllocID] != allocID || found.Config.Labels[spec.LabelTaskName] != taskName {
-		return fmt.Errorf("the host user has a container called %s that is not this task's; remove or rename it", name)
+		return nil, fmt.Errorf("the host user has a container called %s that is not this task's; remove or rename it", name)
 	}
-	return client.Remove(ctx, found.ID, true)
+	return found, nil
 }
 
 // removeStrays removes an endpoint's containers that carry this node's ID and that no task owns: what is left when the

@@ -73,6 +73,8 @@ type start struct {
 	undo  []func(context.Context) error
 	// left is whether something could not be undone.
 	left bool
+	// again is whether Nomad repeats a try during which the driver has died, and adopted whether its container is used.
+	again, adopted bool
 }
 
 // run is the life of a task up to the point where it runs. The states it passes are podman's own: prepared (nothing
@@ -91,7 +93,7 @@ func (s *start) run(ctx context.Context) (*task, error) {
 		{"noting what is begun", s.noteIntent, true},
 		{"showing the task's directories", s.stageDirectories, false},
 		{"describing the container", s.buildSpec, false},
-		{"removing the container of an earlier try", s.removeEarlier, true},
+		{"looking for the container of an earlier try", s.findEarlier, true},
 		{"creating the container", s.create, true},
 		{"starting the container", s.startContainer, true},
 		{"watching the container", s.watch, true},
@@ -157,7 +159,8 @@ func (s *start) claim(ctx context.Context) error {
 // noteIntent writes down what is about to be made, once what a crash has left of an earlier try is removed.
 func (s *start) noteIntent(ctx context.Context) error {
 	earlier, found, err := s.node.intents.get(s.name)
-	if found {
+	s.again = found && earlier.TaskID == s.cfg.ID
+	if found && !s.again {
 		err = s.driver.clear(ctx, s.node, earlier)
 	}
 	if err != nil {
@@ -223,15 +226,29 @@ func (s *start) buildSpec(context.Context) error {
 	return nil
 }
 
-// removeEarlier makes room for the container: one of this very task, of a try that Nomad has given up, is removed.
-// Anybody else's is left alone.
-func (s *start) removeEarlier(ctx context.Context) error {
-	return removeOwned(ctx, s.client, s.name, s.cfg.AllocID, s.cfg.Name)
+// findEarlier makes room for the container, or finds it. One that was started in this very try is taken up: Nomad has
+// that log open, and reads it to its end only once. What another try has left is removed, anybody else's left alone.
+func (s *start) findEarlier(ctx context.Context) error {
+	earlier, err := findOwned(ctx, s.client, s.name, s.cfg.AllocID, s.cfg.Name)
+	if err != nil || earlier == nil {
+		return err
+	}
+	if s.adopted = s.again && !earlier.State.StartedAt.IsZero(); !s.adopted {
+		return s.client.Remove(ctx, earlier.ID, true)
+	}
+	s.id = earlier.ID
+	s.undo = append(s.undo, s.removeContainer)
+	return s.spec.Verify(earlier)
 }
 
+func (s *start) removeContainer(ctx context.Context) error { return s.client.Remove(ctx, s.name, true) }
+
 func (s *start) create(ctx context.Context) error {
+	if s.adopted {
+		return nil
+	}
 	// The undo comes first and goes by the name: a create whose answer was lost may still have made the container.
-	s.undo = append(s.undo, func(ctx context.Context) error { return s.client.Remove(ctx, s.name, true) })
+	s.undo = append(s.undo, s.removeContainer)
 	id, warnings, err := s.client.Create(ctx, s.spec.SpecGenerator)
 	if err != nil {
 		return err
@@ -248,6 +265,9 @@ func (s *start) create(ctx context.Context) error {
 }
 
 func (s *start) startContainer(ctx context.Context) error {
+	if s.adopted {
+		return nil
+	}
 	return s.client.Start(ctx, s.id)
 }
 

@@ -17,7 +17,7 @@ const crashFile = "/run/nomad-driver-podman.crash"
 var steps = []string{
 	"claiming the container's name", "finding the endpoint", "activating the endpoint", "preparing the log process",
 	"getting the image", "noting what is begun", "showing the task's directories", "describing the container",
-	"removing the container of an earlier try", "creating the container", "starting the container",
+	"looking for the container of an earlier try", "creating the container", "starting the container",
 	"watching the container", "following the log", "returning",
 }
 
@@ -30,6 +30,7 @@ func TestCrash(t *testing.T) {
 			j.prints(t, "counter", "\n10\n")
 			alloc := j.running(t, "counter")
 			crashed(t)
+			must.Len(t, 1, j.allocs(t), must.Sprint("the task has failed and was tried elsewhere"))
 			must.Eq(t, []string{containerName(alloc, "counter")}, teamA.containers(t))
 			must.SliceEmpty(t, stagingMounts(t))
 		})
