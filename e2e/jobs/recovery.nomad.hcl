@@ -8,6 +8,7 @@ job "recovery" {
       mode     = "fail"
     }
     task "counter" {
+      kill_signal = "SIGKILL"
       driver = "podman"
       config {
         image   = "busybox"
