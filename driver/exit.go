@@ -70,49 +70,69 @@ func (d *Driver) settle(t *task) *drivers.ExitResult {
 	return exit
 }
 
+// exitRetry is the time between two tries to ask podman how a container has ended.
+const exitRetry = time.Second
+
 // exitResult finds out how a container ended: by podman's word, where that has seen the end of this very run. Nobody
-// makes up an exit code: otherwise the result is an error that says what happened.
+// makes up an exit code: otherwise the result is an error that says what happened. A podman that does not answer, for
+// instance because its user's manager is just going down, is asked again for a while.
 func (d *Driver) exitResult(t *task) *drivers.ExitResult {
 	ctx, cancel := context.WithTimeout(d.ctx, collectTimeout)
 	defer cancel()
-	unknown := func(err error) *drivers.ExitResult {
-		return &drivers.ExitResult{ExitCode: -1, Err: fmt.Errorf("task %s: its container has ended, but nobody knows how: %w", t.cfg.Name, err)}
+	for {
+		exit, err := d.askExit(ctx, t)
+		if err == nil {
+			return exit
+		}
+		select {
+		case <-time.After(exitRetry):
+		case <-ctx.Done():
+			return t.unknownExit(err)
+		}
 	}
+}
+
+func (t *task) unknownExit(why error) *drivers.ExitResult {
+	return &drivers.ExitResult{ExitCode: -1, Err: fmt.Errorf("task %s: its container has ended, but nobody knows how: %w", t.cfg.Name, why)}
+}
+
+// askExit is one try. The error says why podman did not answer.
+func (d *Driver) askExit(ctx context.Context, t *task) (*drivers.ExitResult, error) {
 	if fate := t.knownFate(); fate != nil {
-		return unknown(fate)
+		return t.unknownExit(fate), nil
 	}
 	endpoint, err := d.endpointOf(t)
 	if err != nil {
-		return unknown(err)
+		return nil, err
 	}
 	client, err := endpoint.Activate(ctx)
 	if err != nil {
-		return unknown(err)
+		return nil, err
 	}
 	// podman's wait would wait for another run, too.
 	container, err := client.Inspect(ctx, t.state.ContainerID)
 	switch {
 	case errors.Is(err, sockets.ErrNotFound):
-		return d.removedResult(ctx, t, client)
+		return d.removedResult(ctx, t, client), nil
 	case err != nil:
-		return unknown(err)
+		return nil, err
 	case t.restarted(container):
-		return unknown(errors.New("somebody has started it again since"))
+		return t.unknownExit(errors.New("somebody has started it again since")), nil
 	}
 	// Wait returns when conmon has written everything down, the last of the log included.
 	code, waited := client.Wait(ctx, t.state.ContainerID)
 	container, err = client.Inspect(ctx, t.state.ContainerID)
 	switch {
 	case errors.Is(err, sockets.ErrNotFound):
-		return d.removedResult(ctx, t, client)
+		return d.removedResult(ctx, t, client), nil
 	case err != nil:
-		return unknown(err)
+		return nil, err
 	case waited != nil || container.State.FinishedAt.IsZero():
 		// podman answers 0 about a run whose end it never saw. The times of start and end say nothing together: that of
 		// the start is taken when a short run is over already.
-		return unknown(errors.Join(d.unseen(ctx, t, endpoint), waited))
+		return t.unknownExit(errors.Join(d.unseen(ctx, t, endpoint), waited)), nil
 	}
-	return exitOf(code, container.State.OOMKilled)
+	return exitOf(code, container.State.OOMKilled), nil
 }
 
 // restarted tells whether the container has been started again since the task's run.

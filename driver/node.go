@@ -208,7 +208,7 @@ var errNotConfigured = errors.New("the driver has no configuration yet")
 // Deadlines of what the driver waits for. They are generous: they end what hangs, not what is slow.
 const (
 	startTimeout   = 5 * time.Minute
-	collectTimeout = 4 * time.Minute // podman may have to be activated for it
+	collectTimeout = 2 * time.Minute
 	finishTimeout  = 2 * time.Minute
 	removeTimeout  = 2 * time.Minute
 	execEndTimeout = time.Minute

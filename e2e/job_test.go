@@ -4,6 +4,7 @@ package e2e
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -284,24 +285,42 @@ func (j *job) prints(t *testing.T, task, text string) string {
 		}
 		return nil
 	})
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	for {
+		content, err := follow(ctx, alloc, task, text)
+		if err == nil {
+			return content
+		}
+		// The agent may be starting.
+		select {
+		case <-time.After(time.Second):
+		case <-ctx.Done():
+			t.Fatalf("task %s has not printed %q within %s, but %q: %v", task, text, patience, content, err)
+		}
+	}
+}
+
+// follow reads a task's standard output until the text has come.
+func follow(ctx context.Context, alloc *api.Allocation, task, text string) (string, error) {
 	cancel := make(chan struct{})
 	defer close(cancel)
 	frames, errs := nomad.AllocFS().Logs(alloc, true, task, "stdout", "start", 0, cancel, nil)
-	limit := time.NewTimer(patience)
-	defer limit.Stop()
 	var content []byte
 	for !bytes.Contains(content, []byte(text)) {
 		select {
 		case frame, open := <-frames:
-			must.True(t, open, must.Sprintf("the log of task %s ended with %q", task, content))
+			if !open {
+				return string(content), errors.New("the log has ended")
+			}
 			content = append(content, frame.Data...)
 		case err := <-errs:
-			must.NoError(t, err)
-		case <-limit.C:
-			t.Fatalf("task %s has not printed %q within %s, but %q", task, text, patience, content)
+			return string(content), err
+		case <-ctx.Done():
+			return string(content), ctx.Err()
 		}
 	}
-	return string(content)
+	return string(content), nil
 }
 
 // allocDir is the directory of an allocation under the lab's data_dir.
