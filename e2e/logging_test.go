@@ -150,7 +150,8 @@ func TestLoggingOfTheNode(t *testing.T) {
 		j := run(t, "stop", only("stop"))
 		alloc := j.running(t, "kill-signal")
 		name := containerName(alloc, "kill-signal")
-		must.Eq(t, "k8s-file 16.78MB", teamA.podman(t, "container", "inspect", "--format", "{{.HostConfig.LogConfig.Type}} {{.HostConfig.LogConfig.Size}}", name))
+		usual := teamA.podman(t, "info", "--format", "{{.Host.LogDriver}}")
+		must.Eq(t, usual+" 16.78MB", teamA.podman(t, "container", "inspect", "--format", "{{.HostConfig.LogConfig.Type}} {{.HostConfig.LogConfig.Size}}", name))
 		eventually(t, "the line in podman's log", func() error {
 			if got := teamA.podman(t, "logs", name); got != "ready" {
 				return fmt.Errorf("it has %q", got)
