@@ -211,6 +211,15 @@ func TestPluginCalls(t *testing.T) {
 	})
 }
 
+// foreignState is what HashiCorp's driver keeps in its handles, version 1.
+type foreignState struct {
+	TaskConfig  *drivers.TaskConfig
+	ContainerID string
+	StartedAt   time.Time
+	Net         *drivers.DriverNetwork
+	LogStreamer bool
+}
+
 // A container that HashiCorp's driver has started goes on when its binary is replaced by this one.
 func TestTakeover(t *testing.T) {
 	driver := startPlugin(t)
@@ -226,9 +235,7 @@ func TestTakeover(t *testing.T) {
 
 	handle := drivers.NewTaskHandle(1)
 	handle.Config, handle.State = cfg, drivers.TaskStateRunning
-	must.NoError(t, handle.SetDriverState(map[string]any{
-		"TaskConfig": cfg, "ContainerID": id, "StartedAt": time.Now(), "Net": nil, "LogStreamer": false,
-	}))
+	must.NoError(t, handle.SetDriverState(&foreignState{TaskConfig: cfg, ContainerID: id, StartedAt: time.Now()}))
 	must.NoError(t, driver.RecoverTask(handle))
 	results := wait(t, driver, cfg.ID)
 	status, err := driver.InspectTask(cfg.ID)
