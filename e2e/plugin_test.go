@@ -37,7 +37,11 @@ func startPlugin(t *testing.T) drivers.DriverPlugin {
 		AllowedProtocols: []plugin.Protocol{plugin.ProtocolGRPC},
 		Logger:           hclog.New(&hclog.LoggerOptions{Level: hclog.Info}),
 	})
-	t.Cleanup(client.Kill)
+	t.Cleanup(func() {
+		client.Kill()
+		// The log process keeps the state directory that it was started with.
+		command(t, "systemctl", "stop", logUnit)
+	})
 	rpc, err := client.Client()
 	must.NoError(t, err)
 	dispensed, err := rpc.Dispense(base.PluginTypeDriver)
