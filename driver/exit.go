@@ -119,20 +119,21 @@ func (d *Driver) askExit(ctx context.Context, t *task) (*drivers.ExitResult, err
 	case t.restarted(container):
 		return t.unknownExit(errors.New("somebody has started it again since")), nil
 	}
-	// Wait returns when conmon has written everything down, the last of the log included.
-	code, waited := client.Wait(ctx, t.state.ContainerID)
+	// Wait returns when conmon has written everything down, the last of the log included. Its code is not taken: it is 0,
+	// too, when podman has forgotten the code, as it does at a reboot and after some minutes.
+	_, waited := client.Wait(ctx, t.state.ContainerID)
 	container, err = client.Inspect(ctx, t.state.ContainerID)
 	switch {
 	case errors.Is(err, sockets.ErrNotFound):
 		return d.removedResult(ctx, t, client), nil
 	case err != nil:
 		return nil, err
-	case waited != nil || container.State.FinishedAt.IsZero():
+	case container.State.FinishedAt.IsZero():
 		// podman answers 0 about a run whose end it never saw. The times of start and end say nothing together: that of
 		// the start is taken when a short run is over already.
 		return t.unknownExit(errors.Join(d.unseen(ctx, t, endpoint), waited)), nil
 	}
-	return exitOf(code, container.State.OOMKilled), nil
+	return exitOf(container.State.ExitCode, container.State.OOMKilled), nil
 }
 
 // restarted tells whether the container has been started again since the task's run.
