@@ -170,8 +170,8 @@ func (d *Driver) exitResult(ctx context.Context, t *task) *drivers.ExitResult {
 		return &drivers.ExitResult{ExitCode: -1, Err: fmt.Errorf("task %s: its container has ended, but podman does not know how: %w", t.cfg.Name, err)}
 	}
 	// Wait returns when conmon has written everything down, the last of the log included.
-	code, err := t.client.Wait(ctx, t.state.ContainerID)
-	if err != nil {
+	// Its code is not taken: it is 0, too, when podman has forgotten the code, as it does after some minutes.
+	if _, err := t.client.Wait(ctx, t.state.ContainerID); err != nil {
 		return unknown(err)
 	}
 	container, err := t.client.Inspect(ctx, t.state.ContainerID)
@@ -186,7 +186,7 @@ func (d *Driver) exitResult(ctx context.Context, t *task) *drivers.ExitResult {
 	case container.State.FinishedAt.IsZero():
 		return unknown(errors.New("it has recorded no end of this run"))
 	}
-	exit := &drivers.ExitResult{ExitCode: int(code), OOMKilled: container.State.OOMKilled}
+	exit := &drivers.ExitResult{ExitCode: int(container.State.ExitCode), OOMKilled: container.State.OOMKilled}
 	// A process that a signal has ended is reported as 128 and the signal's number, as a shell does (conmon(8)).
 	if signal := exit.ExitCode - 128; signal > 0 && unix.SignalName(unix.Signal(signal)) != "" {
 		exit.Signal = signal

@@ -1,6 +1,7 @@
 package driver
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 	"net"
@@ -45,7 +46,7 @@ func fakePodman(t *testing.T, wait, inspect string) *sockets.Client {
 func TestExitResult(t *testing.T) {
 	started := time.Date(2026, 1, 2, 3, 4, 5, 6, time.UTC)
 	for name, test := range map[string]struct {
-		wait              string
+		wait, inspect     string
 		started, finished time.Time
 		oom               bool
 		want              drivers.ExitResult
@@ -59,6 +60,10 @@ func TestExitResult(t *testing.T) {
 			wait: "137", started: started, finished: started.Add(time.Second), oom: true,
 			want: drivers.ExitResult{ExitCode: 137, Signal: 9, OOMKilled: true},
 		},
+		"podman has forgotten the code": {
+			wait: "0", inspect: "137", started: started, finished: started.Add(time.Second),
+			want: drivers.ExitResult{ExitCode: 137, Signal: 9},
+		},
 		// podman takes the time of the start when the runtime has returned from it.
 		"a very short run": {wait: "0", started: started, finished: started.Add(-time.Millisecond)},
 		"no end recorded":  {wait: "0", started: started, want: drivers.ExitResult{ExitCode: -1}, says: "it has recorded no end of this run"},
@@ -69,8 +74,8 @@ func TestExitResult(t *testing.T) {
 		"no code": {wait: "-1", started: started, want: drivers.ExitResult{ExitCode: -1}, says: "podman has no exit code of it"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			inspect := fmt.Sprintf(`{"Id": "c", "State": {"StartedAt": %q, "FinishedAt": %q, "OOMKilled": %t}}`,
-				test.started.Format(time.RFC3339Nano), test.finished.Format(time.RFC3339Nano), test.oom)
+			inspect := fmt.Sprintf(`{"Id": "c", "State": {"ExitCode": %s, "StartedAt": %q, "FinishedAt": %q, "OOMKilled": %t}}`,
+				cmp.Or(test.inspect, test.wait), test.started.Format(time.RFC3339Nano), test.finished.Format(time.RFC3339Nano), test.oom)
 			ended := &task{cfg: &drivers.TaskConfig{Name: "redis"}, client: fakePodman(t, test.wait, inspect), state: taskState{Run: started}}
 			exit := (&Driver{}).exitResult(t.Context(), ended)
 			if test.says != "" {
