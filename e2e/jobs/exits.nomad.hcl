@@ -112,18 +112,4 @@ job "exits" {
       }
     }
   }
-
-  group "oom-at-once" {
-    task "oom-at-once" {
-      driver = "podman"
-      config {
-        image   = "busybox"
-        command = "dd"
-        args    = ["if=/dev/zero", "of=/dev/null", "bs=64M", "count=1"]
-      }
-      resources {
-        memory = 32
-      }
-    }
-  }
 }
