@@ -159,14 +159,10 @@ func (d *Driver) settle(t *task) *drivers.ExitResult {
 	if exit, _ := t.result(); exit != nil {
 		return exit
 	}
-	var kills uint64
-	if t.cgroup != nil {
-		kills, _ = t.cgroup.OOMKills() // where the cgroup is gone: as it was last seen
-	}
 	ctx, cancel := context.WithTimeout(d.ctx, collectTimeout)
 	defer cancel()
 	exit := d.exitResult(ctx, t)
-	exit.OOMKilled = exit.OOMKilled || (kills > 0 && exit.ExitCode == 128+int(unix.SIGKILL))
+	exit.OOMKilled = exit.OOMKilled || (exit.ExitCode == 128+int(unix.SIGKILL) && d.oomKilled(t))
 	if exit.OOMKilled && exit.Err == nil {
 		// Nomad shows people the error, and the flag only to programs.
 		exit.Err = errors.New("OOM Killed: the task has used up its memory")
@@ -177,6 +173,22 @@ func (d *Driver) settle(t *task) *drivers.ExitResult {
 	}
 	t.setResult(exit)
 	return exit
+}
+
+// oomKilled tells whether the kernel has killed the task for its memory. conmon may have missed it, since systemd removes the
+// cgroup when its last process ends.
+func (d *Driver) oomKilled(t *task) bool {
+	if t.cgroup != nil {
+		kills, err := t.cgroup.OOMKills()
+		if kills > 0 || err == nil {
+			return kills > 0
+		}
+	}
+	logged, err := cgroupv2.OOMKillLogged(t.state.ContainerID)
+	if err != nil {
+		d.logger.Debug("the kernel's log cannot be searched for an OOM kill", "task", t.cfg.ID, "error", err)
+	}
+	return logged
 }
 
 // exitResult asks podman how the container ended.

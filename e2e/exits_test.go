@@ -33,6 +33,7 @@ func TestExits(t *testing.T) {
 		{task: "killed", code: 137, signal: 9, failed: true},
 		{task: "signalled", code: 138, signal: 10, failed: true},
 		{task: "oom", code: 137, signal: 9, failed: true, oom: true},
+		{task: "oom-at-once", code: 137, signal: 9, failed: true, oom: true},
 	} {
 		t.Run(tc.task, func(t *testing.T) {
 			alloc, state := j.dead(t, tc.task)

@@ -116,4 +116,23 @@ job "exits" {
       }
     }
   }
+
+  # The same, before the driver could look at it.
+  group "oom-at-once" {
+    restart {
+      attempts = 0
+      mode     = "fail"
+    }
+    task "oom-at-once" {
+      driver = "podman"
+      config {
+        image   = "busybox"
+        command = "dd"
+        args    = ["if=/dev/zero", "of=/dev/null", "bs=64M", "count=1"]
+      }
+      resources {
+        memory = 32
+      }
+    }
+  }
 }
