@@ -9,6 +9,7 @@ import (
 	"github.com/hashicorp/nomad/plugins/drivers"
 	"golang.org/x/sys/unix"
 
+	"nomad-driver-podman/cgroupv2"
 	"nomad-driver-podman/sockets"
 )
 
@@ -54,13 +55,8 @@ func (d *Driver) settle(t *task) *drivers.ExitResult {
 	if exit, _ := t.result(); exit != nil {
 		return exit
 	}
-	// The cgroup goes away with the container; what it says about an OOM kill is read before all else.
-	var kills uint64
-	if t.cgroup != nil {
-		kills, _ = t.cgroup.OOMKills() // an error means that only podman can say
-	}
 	exit := d.exitResult(t)
-	exit.OOMKilled = exit.OOMKilled || (kills > 0 && exit.ExitCode == 128+int(unix.SIGKILL))
+	exit.OOMKilled = exit.OOMKilled || (exit.ExitCode == 128+int(unix.SIGKILL) && d.oomKilled(t))
 	if exit.OOMKilled && exit.Err == nil {
 		// Nomad shows people the error, and the flag only to programs.
 		exit.Err = errors.New("OOM Killed: the task has used up its memory")
@@ -68,6 +64,22 @@ func (d *Driver) settle(t *task) *drivers.ExitResult {
 	d.finishLog(t)
 	t.setResult(exit)
 	return exit
+}
+
+// oomKilled tells whether the kernel has killed the task for its memory. conmon may have missed it, since systemd removes the
+// cgroup when its last process ends.
+func (d *Driver) oomKilled(t *task) bool {
+	if t.cgroup != nil {
+		kills, err := t.cgroup.OOMKills()
+		if kills > 0 || err == nil {
+			return kills > 0
+		}
+	}
+	logged, err := cgroupv2.OOMKillLogged(t.state.ContainerID)
+	if err != nil {
+		d.logger.Debug("the kernel's log cannot be searched for an OOM kill", "task", t.cfg.ID, "error", err)
+	}
+	return logged
 }
 
 // exitRetry is the time between two tries to ask podman how a container has ended.

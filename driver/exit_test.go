@@ -1,6 +1,7 @@
 package driver
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -69,7 +70,7 @@ func servePodman(t *testing.T, handler http.HandlerFunc) *sockets.Endpoint {
 func TestExitResult(t *testing.T) {
 	started := time.Date(2026, 1, 2, 3, 4, 5, 6, time.UTC)
 	for name, test := range map[string]struct {
-		wait              string
+		wait, inspect     string
 		started, finished time.Time
 		oom               bool
 		removed           bool
@@ -85,6 +86,10 @@ func TestExitResult(t *testing.T) {
 		"out of memory": {
 			wait: "137", started: started, finished: started.Add(time.Second), oom: true,
 			want: drivers.ExitResult{ExitCode: 137, Signal: 9, OOMKilled: true},
+		},
+		"podman has forgotten the code": {
+			wait: "0", inspect: "137", started: started, finished: started.Add(time.Second),
+			want: drivers.ExitResult{ExitCode: 137, Signal: 9},
 		},
 		// podman takes the time of the start when the runtime has returned from it.
 		"a very short run": {wait: "0", started: started, finished: started.Add(-time.Millisecond)},
@@ -113,8 +118,8 @@ func TestExitResult(t *testing.T) {
 				answers["wait"] = test.wait
 			}
 			if !test.removed {
-				answers["json"] = fmt.Sprintf(`{"Id": "c", "State": {"StartedAt": %q, "FinishedAt": %q, "OOMKilled": %t}}`,
-					test.started.Format(time.RFC3339Nano), test.finished.Format(time.RFC3339Nano), test.oom)
+				answers["json"] = fmt.Sprintf(`{"Id": "c", "State": {"ExitCode": %s, "StartedAt": %q, "FinishedAt": %q, "OOMKilled": %t}}`,
+					cmp.Or(test.inspect, test.wait), test.started.Format(time.RFC3339Nano), test.finished.Format(time.RFC3339Nano), test.oom)
 			}
 			endpoint, _ := fakePodman(t, answers)
 			ended := &task{

@@ -8,7 +8,6 @@ import (
 
 	"github.com/hashicorp/nomad/plugins/drivers"
 
-	"nomad-driver-podman/cgroupv2"
 	"nomad-driver-podman/driver/config"
 	"nomad-driver-podman/driver/spec"
 	"nomad-driver-podman/rootless"
@@ -106,12 +105,7 @@ func (d *Driver) rewatch(t *task) (err error) {
 			return err
 		}
 	}
-	hierarchy, err := cgroupv2.Mounted()
-	if err != nil {
-		return err
-	}
-	t.cgroup, err = hierarchy.Open(t.state.Cgroup)
-	return ignoreGone(err)
+	return t.openCgroup()
 }
 
 // takeLater asks podman for the processes of a recovered task, and starts its container again where the agent's

@@ -173,6 +173,22 @@ func (t *task) setResult(exit *drivers.ExitResult) {
 	t.exit, t.endedAt = exit, time.Now()
 }
 
+// openCgroup opens the cgroup of the watched process, unless it is gone. systemd removes it when the process ends, mostly
+// before anybody could look, so OOM kills are counted when they happen.
+func (t *task) openCgroup() error {
+	hierarchy, err := cgroupv2.Mounted()
+	if err != nil {
+		return err
+	}
+	if t.cgroup, err = hierarchy.Open(t.state.Cgroup); err != nil {
+		return ignoreGone(err)
+	}
+	if t.cgroup.Events() == nil {
+		return nil
+	}
+	return t.process.LookAt(t.cgroup.Events(), func() { _, _ = t.cgroup.OOMKills() })
+}
+
 // release gives back the descriptors that watch the task.
 func (t *task) release() error {
 	var errs []error

@@ -100,6 +100,10 @@ job "exits" {
 
   # dd fills its buffer of 64 MiB.
   group "oom" {
+    restart {
+      attempts = 0
+      mode     = "fail"
+    }
     task "oom" {
       driver = "podman"
       config {
@@ -113,7 +117,12 @@ job "exits" {
     }
   }
 
+  # The same, before the driver could look at it.
   group "oom-at-once" {
+    restart {
+      attempts = 0
+      mode     = "fail"
+    }
     task "oom-at-once" {
       driver = "podman"
       config {
