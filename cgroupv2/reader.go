@@ -5,7 +5,9 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"sync"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -26,6 +28,8 @@ type Reader struct {
 	mu      sync.Mutex
 	sources [len(sources)]*os.File // nil: not measured here
 	events  *os.File               // memory.events, nil without the memory controller
+	parent  *os.File               // the parent's
+	seen    oomSeen
 	closed  bool
 	buf     [16 << 10]byte // memory.stat, the longest, takes about 2 KiB
 }
@@ -42,6 +46,12 @@ func (h Hierarchy) Open(path string) (*Reader, error) {
 	r := &Reader{path: path}
 	if err := r.open(dir); err != nil {
 		return nil, errors.Join(err, r.Close())
+	}
+	if parent, err := h.openDir(filepath.Dir(path)); err == nil {
+		defer closeDir(parent)
+		if r.parent, err = r.openOptional(parent, "memory.events"); err != nil {
+			return nil, errors.Join(err, r.Close())
+		}
 	}
 	return r, nil
 }
@@ -94,31 +104,64 @@ func (r *Reader) Read(s *Stats) error {
 }
 
 // OOMKills returns how many processes of the cgroup and its descendants the OOM killer has
-// killed (memory.events oom_kill). The error is ErrNotMeasured without the memory controller,
-// and ErrGone when the cgroup was removed.
+// killed (memory.events oom_kill). The error is ErrNotMeasured without the memory controller.
+//
+// A cgroup is removed as soon as its last process has ended, mostly before anybody could look.
+// Then the error is ErrGone, and the number is that of the last call, and one more when that was
+// a moment ago, had seen the cgroup at its limit, and the parent has counted a kill since.
 func (r *Reader) OOMKills() (uint64, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.closed {
-		return 0, cgroupError(r.path, os.ErrClosed)
+		return r.seen.kills, cgroupError(r.path, os.ErrClosed)
 	}
 	if r.events == nil {
 		return 0, fmt.Errorf("memory.events of cgroup %s: %w", r.path, ErrNotMeasured)
 	}
-	var kills uint64
-	text, err := r.text(r.events)
-	if err == nil {
-		err = flatKeyed(text, func(key []byte, value uint64) {
-			if string(key) == "oom_kill" {
-				kills = value
-			}
-		})
+	// The parent's first: a kill in between must not be missing in both.
+	now := oomSeen{at: time.Now()}
+	_, now.above, _ = r.memoryEvents(r.parent) // where it has none, only the own count counts
+	var err error
+	if now.max, now.kills, err = r.memoryEvents(r.events); err == nil {
+		r.seen = now
+		return now.kills, nil
 	}
-	if err != nil {
-		return 0, cgroupError(r.path, fmt.Errorf("%s: %w", r.events.Name(), err))
+	if r.seen.max > 0 && now.above > r.seen.above && now.at.Sub(r.seen.at) < aMoment {
+		r.seen = oomSeen{kills: r.seen.kills + 1}
 	}
-	return kills, nil
+	return r.seen.kills, cgroupError(r.path, fmt.Errorf("%s: %w", r.events.Name(), err))
 }
+
+// oomSeen is what memory.events of a cgroup and its parent have said.
+type oomSeen struct {
+	at         time.Time
+	kills, max uint64 // of the cgroup: OOM kills, and how often it was at its limit
+	above      uint64 // OOM kills below the parent
+}
+
+// aMoment is how long reclaiming memory in vain may take on a slow host, with nobody hearing of it.
+const aMoment = 10 * time.Second
+
+// memoryEvents reads how often a cgroup was at its limit, and how many of its processes were OOM killed.
+func (r *Reader) memoryEvents(file *os.File) (max, kills uint64, err error) {
+	text, err := r.text(file)
+	if err != nil {
+		return 0, 0, err
+	}
+	err = flatKeyed(text, func(key []byte, value uint64) {
+		switch string(key) {
+		case "max":
+			max = value
+		case "oom_kill":
+			kills = value
+		}
+	})
+	return max, kills, err
+}
+
+// Events is memory.events, which reports a change (EPOLLPRI) when OOMKills may have risen, at most every 10 ms. It is nil
+// without the memory controller.
+func (r *Reader) Events() *os.File { return r.events }
 
 // text reads a file from its beginning into the buffer, which it shares with the next call.
 // One pread is enough: the kernel makes the whole text of such a file at once, and os.File's
@@ -140,7 +183,7 @@ func (r *Reader) Close() error {
 	}
 	r.closed = true
 	var errs []error
-	for _, file := range append(r.sources[:], r.events) {
+	for _, file := range append(r.sources[:], r.events, r.parent) {
 		if file != nil {
 			errs = append(errs, file.Close())
 		}

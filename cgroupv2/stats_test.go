@@ -118,11 +118,61 @@ func TestReader_OOMKills(t *testing.T) {
 	must.NoError(t, err)
 	must.Eq(t, 2, kills)
 
+	// What was seen last is known on.
+	must.NoError(t, r.Close())
+	kills, err = r.OOMKills()
+	must.ErrorIs(t, err, os.ErrClosed)
+	must.Eq(t, 2, kills)
+
 	files := redisCgroup()
 	delete(files, "memory.events")
 	_, r = openRedis(t, files)
+	must.Nil(t, r.Events())
 	_, err = r.OOMKills()
 	must.ErrorIs(t, err, ErrNotMeasured)
+}
+
+// A cgroup that is gone before its last OOM kill was read is judged by what its parent has counted.
+func TestReader_OOMKillsOfRemoved(t *testing.T) {
+	const limitHit, quiet = "max 9\noom_kill 0\n", "max 0\noom_kill 0\n"
+	for name, tc := range map[string]struct {
+		own, above string
+		before     time.Duration
+		want       uint64
+	}{
+		"at its limit":         {own: limitHit, above: "oom_kill 4\n", want: 1},
+		"killed by other ways": {own: limitHit, above: "oom_kill 3\n"},
+		"never at its limit":   {own: quiet, above: "oom_kill 4\n"},
+		"seen long ago":        {own: limitHit, above: "oom_kill 4\n", before: time.Minute},
+		"parent without count": {own: limitHit},
+	} {
+		t.Run(name, func(t *testing.T) {
+			files := redisCgroup()
+			files["memory.events"] = tc.own
+			above := map[string]string{}
+			if tc.above != "" {
+				above["memory.events"] = "oom_kill 3\n"
+			}
+			h := fakeHierarchy(t, map[string]map[string]string{filepath.Dir(redisPath): above, redisPath: files})
+			r, err := h.Open(redisPath)
+			must.NoError(t, err)
+			t.Cleanup(func() { _ = r.Close() }) // reports that a file is closed already
+			kills, err := r.OOMKills()
+			must.NoError(t, err)
+			must.Eq(t, 0, kills)
+
+			must.NoError(t, r.events.Close()) // like the file of a removed cgroup, it cannot be read any more
+			r.seen.at = r.seen.at.Add(-tc.before)
+			if tc.above != "" {
+				must.NoError(t, os.WriteFile(filepath.Join(h.Root, filepath.Dir(redisPath), "memory.events"), []byte(tc.above), 0o600))
+			}
+			for range 2 {
+				kills, err = r.OOMKills()
+				must.Error(t, err)
+				must.Eq(t, tc.want, kills)
+			}
+		})
+	}
 }
 
 func TestReader_Closed(t *testing.T) {

@@ -6,7 +6,6 @@ import (
 
 	"github.com/hashicorp/nomad/plugins/drivers"
 
-	"nomad-driver-podman/cgroupv2"
 	"nomad-driver-podman/rootless"
 	"nomad-driver-podman/sockets"
 )
@@ -60,12 +59,7 @@ func (d *Driver) resume(t *task) error {
 			return err
 		}
 	}
-	hierarchy, err := cgroupv2.Mounted()
-	if err != nil {
-		return err
-	}
-	t.cgroup, err = hierarchy.Open(t.state.Cgroup)
-	return ignoreGone(err)
+	return t.openCgroup()
 }
 
 // endpointOf finds the endpoint of a recovered task: by its host user, so that a socket block may be renamed, and by

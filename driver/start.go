@@ -278,12 +278,7 @@ func (d *Driver) take(t *task, pid, conmon int, endpoint *sockets.Endpoint) erro
 		}
 		t.state.Cgroup = in
 	}
-	hierarchy, err := cgroupv2.Mounted()
-	if err != nil {
-		return err
-	}
-	t.cgroup, err = hierarchy.Open(t.state.Cgroup)
-	if err != nil && !errors.Is(err, cgroupv2.ErrGone) {
+	if err := t.openCgroup(); err != nil {
 		return err
 	}
 	return d.takeConmon(t, conmon, endpoint)

@@ -121,6 +121,22 @@ func (t *task) setResult(exit *drivers.ExitResult) {
 	t.exit, t.endedAt = exit, time.Now()
 }
 
+// openCgroup opens the cgroup of the watched process, unless it is gone. systemd removes it when the process ends, mostly
+// before anybody could look, so OOM kills are counted when they happen.
+func (t *task) openCgroup() error {
+	hierarchy, err := cgroupv2.Mounted()
+	if err != nil {
+		return err
+	}
+	if t.cgroup, err = hierarchy.Open(t.state.Cgroup); err != nil {
+		return ignoreGone(err)
+	}
+	if t.cgroup.Events() == nil {
+		return nil
+	}
+	return t.process.LookAt(t.cgroup.Events(), func() { _, _ = t.cgroup.OOMKills() })
+}
+
 // release gives back the descriptors that watch the task.
 func (t *task) release() error {
 	var errs []error
@@ -143,10 +159,9 @@ func (d *Driver) settle(t *task) *drivers.ExitResult {
 	if exit, _ := t.result(); exit != nil {
 		return exit
 	}
-	// The cgroup goes away with the container; what it says about an OOM kill is read before all else.
 	var kills uint64
 	if t.cgroup != nil {
-		kills, _ = t.cgroup.OOMKills() // an error means that only podman can say
+		kills, _ = t.cgroup.OOMKills() // where the cgroup is gone: as it was last seen
 	}
 	ctx, cancel := context.WithTimeout(d.ctx, collectTimeout)
 	defer cancel()

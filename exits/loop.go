@@ -22,7 +22,7 @@ type Loop struct {
 
 	mu      sync.Mutex
 	last    int32              // key of the last watch
-	watched map[int32]*Watched // by key, until the process ends or the watch is closed
+	watched map[int32]*Watched // by their keys, until the process ends or the watch is closed
 }
 
 // New starts a loop.
@@ -126,8 +126,16 @@ func (l *Loop) run() {
 		}
 		l.mu.Lock()
 		for _, event := range events[:n] {
-			if w, ok := l.watched[event.Fd]; ok {
+			w, ok := l.watched[event.Fd]
+			if !ok {
+				continue
+			}
+			if w.look != nil {
+				w.look()
+			}
+			if event.Fd == w.key {
 				delete(l.watched, w.key)
+				delete(l.watched, w.file)
 				close(w.done)
 			}
 		}
@@ -141,6 +149,8 @@ type Watched struct {
 	loop    *Loop
 	id      Process
 	key     int32
+	file    int32  // key of the file of LookAt, 0 without one
+	look    func() // nil without one
 	process *os.Process
 	done    chan struct{}
 	release func() error
@@ -149,6 +159,31 @@ type Watched struct {
 // Done is closed when the process has ended, and only then: closing the watch or the loop
 // does not close it.
 func (w *Watched) Done() <-chan struct{} { return w.done }
+
+// LookAt has the loop call look whenever the kernel reports that a file has changed (EPOLLPRI, as files of cgroups do),
+// and once more when the process ends, before Done: for what is gone soon after the end. The loop waits for look, which
+// must be quick. A watch has one such file, until it ends.
+func (w *Watched) LookAt(file *os.File, look func()) error {
+	l := w.loop
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if _, ok := l.watched[w.key]; !ok {
+		return nil // over
+	}
+	l.last++
+	// Edges only: a file of a cgroup that was removed reports a change for ever.
+	event := unix.EpollEvent{Events: unix.EPOLLPRI | unix.EPOLLET, Fd: l.last}
+	var ctlErr error
+	err := l.conn.Control(func(epoll uintptr) {
+		ctlErr = unix.EpollCtl(int(epoll), unix.EPOLL_CTL_ADD, int(file.Fd()), &event)
+	})
+	if err := errors.Join(err, ctlErr); err != nil {
+		return fmt.Errorf("wait for changes of %s: %w", file.Name(), err)
+	}
+	w.file, w.look = l.last, look
+	l.watched[w.file] = w
+	return nil
+}
 
 // Signal sends a signal to the process (pidfd_send_signal(2)). The error is ErrGone when the
 // process has ended and was reaped. Signal 0 only asks whether it has, in other words whether
@@ -168,6 +203,7 @@ func (w *Watched) Signal(sig unix.Signal) error {
 func (w *Watched) Close() error {
 	w.loop.mu.Lock()
 	delete(w.loop.watched, w.key)
+	delete(w.loop.watched, w.file)
 	w.loop.mu.Unlock()
 	// Closing the pidfd takes it out of the epoll instance (epoll(7)).
 	return w.release()

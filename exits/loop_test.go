@@ -2,8 +2,10 @@ package exits
 
 import (
 	"bufio"
+	"errors"
 	"fmt"
 	"math"
+	"net"
 	"os"
 	"os/exec"
 	"runtime"
@@ -193,6 +195,54 @@ func TestWatched_Signal(t *testing.T) {
 	must.Error(t, child.Wait())
 	must.Eq(t, 7, child.ProcessState.ExitCode())
 	must.ErrorIs(t, w.Signal(unix.SIGTERM), ErrGone)
+}
+
+func TestWatched_LookAt(t *testing.T) {
+	l := newLoop(t)
+	processes, killAll := idlers(t, 2)
+	w, over := watch(t, l, processes[0]), watch(t, l, processes[1])
+	sign, change := urgent(t)
+	looks := make(chan struct{}, 10)
+	must.NoError(t, w.LookAt(sign, func() { looks <- struct{}{} }))
+	look := func() {
+		t.Helper()
+		select {
+		case <-looks:
+		case <-time.After(patience):
+			t.Fatal("not looked at")
+		}
+	}
+	for range 3 {
+		change()
+		look()
+	}
+	must.NoError(t, over.Close())
+	must.NoError(t, over.LookAt(sign, func() { t.Error("looked at after the end of the watch") }))
+	killAll()
+	awaitDone(t, w, time.After(patience))
+	look() // before the end was known
+	must.MapEmpty(t, l.watched)
+	must.Eq(t, 0, len(looks))
+}
+
+// urgent is a file that reports EPOLLPRI with each change: a socket that gets out-of-band data (tcp(7)).
+func urgent(t *testing.T) (file *os.File, change func()) {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	must.NoError(t, err)
+	t.Cleanup(func() { _ = listener.Close() })
+	ends := make([]*os.File, 2)
+	for i, open := range []func() (net.Conn, error){
+		func() (net.Conn, error) { return net.Dial("tcp", listener.Addr().String()) },
+		listener.Accept,
+	} {
+		conn, err := open()
+		must.NoError(t, err)
+		ends[i], err = conn.(*net.TCPConn).File()
+		must.NoError(t, errors.Join(err, conn.Close()))
+		t.Cleanup(func() { _ = ends[i].Close() })
+	}
+	return ends[0], func() { must.NoError(t, unix.Send(int(ends[1].Fd()), []byte("!"), unix.MSG_OOB)) }
 }
 
 func TestWatched_CloseForgets(t *testing.T) {

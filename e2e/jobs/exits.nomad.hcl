@@ -100,6 +100,10 @@ job "exits" {
 
   # dd fills its buffer of 64 MiB.
   group "oom" {
+    restart {
+      attempts = 0
+      mode     = "fail"
+    }
     task "oom" {
       driver = "podman"
       config {
