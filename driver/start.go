@@ -126,9 +126,11 @@ func (s *start) failure(err error) error {
 	return structs.NewRecoverableError(fmt.Errorf("task %s%s: %s: %w", s.cfg.Name, where, s.step, err), recoverable)
 }
 
-func (s *start) route(context.Context) (err error) {
-	s.endpoint, err = s.node.route(s.conf)
-	return err
+func (s *start) route(ctx context.Context) (err error) {
+	if s.endpoint, err = s.node.route(s.conf); err != nil {
+		return err
+	}
+	return s.endpoint.CheckActivatable(ctx)
 }
 
 func (s *start) activate(ctx context.Context) (err error) {
