@@ -3,6 +3,7 @@ package driver
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -68,7 +69,7 @@ func stageDirectories(cfg *drivers.TaskConfig, conf *config.Task, node *node, en
 		return nil, err
 	}
 	for i, mount := range cfg.Mounts {
-		if err := dirs.addNomadMount(fmt.Sprintf("mount-%d", i), mount); err != nil {
+		if err := dirs.addNomadMount(fmt.Sprintf("mount-%d", i), mount, node.self); err != nil {
 			return nil, err
 		}
 	}
@@ -107,8 +108,11 @@ func (d *directories) addLogsReadOnly(logDir, allocDir string) error {
 }
 
 // addNomadMount adds a host volume or another mount that Nomad asks for.
-func (d *directories) addNomadMount(name string, mount *drivers.MountConfig) error {
+func (d *directories) addNomadMount(name string, mount *drivers.MountConfig, agent rootless.User) error {
 	source, err := os.Open(mount.HostPath)
+	if errors.Is(err, fs.ErrPermission) {
+		err = fmt.Errorf("%w; give host user %s, who runs the agent, access to it", err, agent)
+	}
 	if err != nil {
 		return fmt.Errorf("mount for %s: %w", mount.TaskPath, err)
 	}

@@ -35,7 +35,10 @@ func (d *Driver) Fingerprint(ctx context.Context) (<-chan *drivers.Fingerprint, 
 		defer ticker.Stop()
 		var last *drivers.Fingerprint
 		for {
-			if next := d.fingerprint(ctx); last == nil || !equal(last, next) {
+			if next, unusable := d.fingerprint(ctx); last == nil || !equal(last, next) {
+				for socket, err := range unusable {
+					d.logger.Warn("a podman socket cannot be used", "socket", socket, "error", err)
+				}
 				select {
 				case fingerprints <- next:
 					last = next
@@ -64,16 +67,16 @@ func equal(a, b *drivers.Fingerprint) bool {
 }
 
 // fingerprint is the node as it is now: healthy while any endpoint is up or can be activated, so that one host user's
-// trouble does not take the node from the others.
-func (d *Driver) fingerprint(ctx context.Context) *drivers.Fingerprint {
+// trouble does not take the node from the others. What cannot be used comes with the reason.
+func (d *Driver) fingerprint(ctx context.Context) (_ *drivers.Fingerprint, unusable map[string]error) {
 	print := &drivers.Fingerprint{Attributes: map[string]*structs.Attribute{}}
 	node := d.current()
 	if node == nil {
 		print.Health = drivers.HealthStateUndetected
 		print.HealthDescription = errNotConfigured.Error()
-		return print
+		return print, nil
 	}
-	unusable := slices.Collect(maps.Keys(node.broken))
+	unusable = maps.Clone(node.broken)
 	usable := 0
 	for _, endpoint := range node.registry.Endpoints() {
 		ctx, cancel := context.WithTimeout(ctx, fingerprintInterval)
@@ -82,8 +85,7 @@ func (d *Driver) fingerprint(ctx context.Context) *drivers.Fingerprint {
 		if err == nil {
 			usable++
 		} else {
-			d.logger.Debug("an endpoint cannot be used", "socket", endpoint.Name(), "error", err)
-			unusable = append(unusable, endpoint.Name())
+			unusable[endpoint.Name()] = err
 		}
 		isDefault := endpoint.Name() == node.defaultName()
 		attributes := endpointAttributes(endpoint, isDefault, err == nil)
@@ -94,20 +96,19 @@ func (d *Driver) fingerprint(ctx context.Context) *drivers.Fingerprint {
 			}
 		}
 	}
-	slices.Sort(unusable)
 	switch {
 	case usable == 0:
 		print.Health = drivers.HealthStateUndetected
 		print.HealthDescription = "Cannot connect to any Podman socket."
-		return print
+		return print, unusable
 	case len(unusable) > 0:
-		print.HealthDescription = "Cannot fingerprint certain podman sockets: " + strings.Join(unusable, ", ")
+		print.HealthDescription = "Cannot fingerprint certain podman sockets: " + strings.Join(slices.Sorted(maps.Keys(unusable)), ", ")
 	default:
 		print.HealthDescription = "All Podman sockets are responding."
 	}
 	print.Health = drivers.HealthStateHealthy
 	print.Attributes["driver.podman"] = structs.NewBoolAttribute(true)
-	return print
+	return print, unusable
 }
 
 // endpointAttributes are upstream's attributes, and the host user. What only podman itself can tell is there once the

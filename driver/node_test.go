@@ -66,11 +66,14 @@ func TestDefaultSocket(t *testing.T) {
 func TestFingerprintNamesTheBroken(t *testing.T) {
 	driver, err := New(t.Context(), hclog.NewNullLogger(), "1")
 	must.NoError(t, err)
-	must.Eq(t, "undetected", string(driver.fingerprint(t.Context()).Health))
+	print, _ := driver.fingerprint(t.Context())
+	must.Eq(t, "undetected", string(print.Health))
 
 	driver.node = testNode(t, config.Plugin{Sockets: []config.Socket{{Name: "a-b", SocketPath: "/run/a.sock"}, {Name: "lost", HostUser: "no-such-user"}}})
-	print := driver.fingerprint(t.Context())
+	print, unusable := driver.fingerprint(t.Context())
 	must.Eq(t, "healthy", string(print.Health))
+	must.MapLen(t, 1, unusable)
+	must.ErrorContains(t, unusable["lost"], "no-such-user")
 	must.Eq(t, "Cannot fingerprint certain podman sockets: lost", print.HealthDescription)
 	name, _ := print.Attributes["driver.podman.socketName"].GetString()
 	must.Eq(t, "a-b", name)

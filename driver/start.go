@@ -175,9 +175,11 @@ func (s *start) noteIntent(ctx context.Context) error {
 	return s.node.intents.put(intentOf(s.cfg, s.endpoint))
 }
 
-func (s *start) route(context.Context) (err error) {
-	s.endpoint, err = s.node.route(s.conf)
-	return err
+func (s *start) route(ctx context.Context) (err error) {
+	if s.endpoint, err = s.node.route(s.conf); err != nil {
+		return err
+	}
+	return s.endpoint.CheckActivatable(ctx)
 }
 
 func (s *start) activate(ctx context.Context) (err error) {

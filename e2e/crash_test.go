@@ -48,7 +48,7 @@ func TestCrashForgotten(t *testing.T) {
 			must.NoError(t, err)
 			crashed(t)
 			command(t, "systemctl", "stop", "nomad.service")
-			for _, pid := range driverProcesses(t) {
+			for _, pid := range labClient.driverProcesses(t) {
 				kill(t, pid)
 			}
 			_, _, err = nomad.Jobs().Deregister(*parsed.ID, true, nil)
@@ -94,6 +94,6 @@ func crashed(t *testing.T) {
 // keeps its identity.
 func forget(t *testing.T) {
 	t.Helper()
-	must.NoError(t, os.Remove(dataDir+"/client/state.db"))
-	command(t, "sh", "-c", "umount "+dataDir+"/alloc/*/*/secrets "+dataDir+"/alloc/*/*/private 2>/dev/null; rm -rf "+dataDir+"/alloc/*")
+	must.NoError(t, os.Remove(labClient.dataDir+"/client/state.db"))
+	command(t, "sh", "-c", "umount "+labClient.dataDir+"/alloc/*/*/secrets "+labClient.dataDir+"/alloc/*/*/private 2>/dev/null; rm -rf "+labClient.dataDir+"/alloc/*")
 }

@@ -13,11 +13,13 @@ import (
 	"github.com/shoenig/test/must"
 )
 
-func TestExits(t *testing.T) {
-	j := run(t, "exits")
+func TestExits(t *testing.T) { testExits(t, labClient) }
+
+func testExits(t *testing.T, on client, edits ...func(*api.Job)) {
+	j := run(t, "exits", append(edits, on.place)...)
 
 	// The end comes from outside for these two.
-	killed := teamA.container(t, j.running(t, "killed"), "killed")
+	killed := on.tasks.container(t, j.running(t, "killed"), "killed")
 	must.NoError(t, syscall.Kill(killed.State.Pid, syscall.SIGKILL))
 	must.NoError(t, nomad.Allocations().Signal(j.running(t, "signalled"), nil, "signalled", "SIGUSR1"))
 
@@ -46,7 +48,7 @@ func TestExits(t *testing.T) {
 				must.StrContains(t, exit.DisplayMessage, "OOM Killed")
 			}
 			eventually(t, "the removal of the container", func() error {
-				if slices.Contains(teamA.containers(t), containerName(alloc, tc.task)) {
+				if slices.Contains(on.tasks.containers(t), containerName(alloc, tc.task)) {
 					return fmt.Errorf("%s is still there", containerName(alloc, tc.task))
 				}
 				return nil
@@ -55,8 +57,10 @@ func TestExits(t *testing.T) {
 	}
 }
 
-func TestStop(t *testing.T) {
-	j := run(t, "stop")
+func TestStop(t *testing.T) { testStop(t, labClient) }
+
+func testStop(t *testing.T, on client, edits ...func(*api.Job)) {
+	j := run(t, "stop", append(edits, on.place)...)
 	tasks := []string{"kill-signal", "default-signal", "deaf"}
 	for _, task := range tasks {
 		j.prints(t, task, "ready")

@@ -74,7 +74,7 @@ func TestFates(t *testing.T) {
 func endUnseen(t *testing.T, c container) {
 	t.Helper()
 	command(t, "systemctl", "stop", "nomad.service")
-	for _, pid := range driverProcesses(t) { // those that the agent has left
+	for _, pid := range labClient.driverProcesses(t) { // those that the agent has left
 		kill(t, pid)
 	}
 	teamA.podman(t, "kill", "--signal", "TERM", c.ID)

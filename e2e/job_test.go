@@ -324,9 +324,7 @@ func follow(ctx context.Context, alloc *api.Allocation, task, text string) (stri
 }
 
 // allocDir is the directory of an allocation under the lab's data_dir.
-func allocDir(alloc string) string { return filepath.Join(dataDir, "alloc", alloc) }
-
-const dataDir = "/opt/nomad/data"
+func allocDir(alloc string) string { return labClient.allocDir(alloc) }
 
 // event is the first event of a type.
 func event(t *testing.T, state *api.TaskState, kind string) *api.TaskEvent {

@@ -41,22 +41,7 @@ func driverReady() error {
 	return err
 }
 
-func readyNode() (*api.Node, error) {
-	nodes, _, err := nomad.Nodes().List(nil)
-	if err != nil {
-		return nil, err
-	}
-	for _, stub := range nodes {
-		node, _, err := nomad.Nodes().Info(stub.ID, nil)
-		if err != nil {
-			return nil, err
-		}
-		if driver := node.Drivers["podman"]; node.Status == api.NodeStatusReady && driver != nil && driver.Healthy {
-			return node, nil
-		}
-	}
-	return nil, fmt.Errorf("no node is ready with a healthy podman driver among %d", len(nodes))
-}
+func readyNode() (*api.Node, error) { return labClient.readyNode() }
 
 // within tries until the condition holds. The error is the condition's last one.
 func within(limit time.Duration, condition func() error) error {

@@ -67,7 +67,7 @@ func TestLoggingOfKilledLogProcess(t *testing.T) {
 	alloc := j.running(t, "count")
 	id := teamA.container(t, alloc, "count").ID
 
-	reader := children(t, logProcess(t))
+	reader := children(t, mainPID(t, logUnit))
 	must.Len(t, 1, reader)
 	must.Eq(t, "65534 65534 65534 65534", strings.Join(strings.Fields(procStatus(t, reader[0], "Uid")), " "))
 	for _, set := range []string{"CapPrm", "CapEff", "CapAmb"} {
@@ -76,11 +76,11 @@ func TestLoggingOfKilledLogProcess(t *testing.T) {
 	must.Eq(t, "1", procStatus(t, reader[0], "NoNewPrivs"))
 
 	forge(t, teamB, "forged by "+teamB.name, id)
-	must.NoError(t, syscall.Kill(logProcess(t), syscall.SIGKILL))
-	must.NoError(t, syscall.Kill(driverProcess(t), syscall.SIGKILL))
+	must.NoError(t, syscall.Kill(mainPID(t, logUnit), syscall.SIGKILL))
+	must.NoError(t, syscall.Kill(labClient.driverProcess(t), syscall.SIGKILL))
 	must.NoError(t, os.WriteFile(filepath.Join(allocDir(alloc.ID), "count", "local", "go"), nil, 0o600))
 	j.prints(t, "count", "\n2000\n")
-	must.NoError(t, syscall.Kill(children(t, logProcess(t))[0], syscall.SIGKILL))
+	must.NoError(t, syscall.Kill(children(t, mainPID(t, logUnit))[0], syscall.SIGKILL))
 
 	eventually(t, "the end of the count", func() error {
 		stderr, err := readLog(alloc, "count", "stderr")
@@ -281,14 +281,6 @@ func followed(t *testing.T) []string {
 		names = append(names, task.Task)
 	}
 	return names
-}
-
-// logProcess is the node's log process.
-func logProcess(t *testing.T) int {
-	t.Helper()
-	pid := number(t, command(t, "systemctl", "show", "--property=MainPID", "--value", "nomad-podman-logs.service"))
-	must.Positive(t, pid)
-	return pid
 }
 
 // children are the processes whose parent that is.

@@ -16,8 +16,10 @@ import (
 	"github.com/shoenig/test/must"
 )
 
-func TestLogs(t *testing.T) {
-	j := run(t, "logs")
+func TestLogs(t *testing.T) { testLogs(t, labClient) }
+
+func testLogs(t *testing.T, on client) {
+	j := run(t, "logs", on.place)
 
 	t.Run("streams are apart and unprefixed", func(t *testing.T) {
 		alloc, _ := j.dead(t, "streams")
@@ -48,14 +50,16 @@ func TestLogs(t *testing.T) {
 }
 
 // The driver's process is killed, not the agent: what the task writes meanwhile is more than a FIFO holds.
-func TestLogsOfKilledDriver(t *testing.T) {
-	j := run(t, "count")
+func TestLogsOfKilledDriver(t *testing.T) { testLogsOfKilledDriver(t, labClient) }
+
+func testLogsOfKilledDriver(t *testing.T, on client) {
+	j := run(t, "count", on.place)
 	j.prints(t, "count", "\n20000\n")
 	alloc := j.running(t, "count")
-	before := teamA.container(t, alloc, "count")
+	before := on.tasks.container(t, alloc, "count")
 
-	must.NoError(t, syscall.Kill(driverProcess(t), syscall.SIGKILL))
-	must.NoError(t, os.WriteFile(filepath.Join(allocDir(alloc.ID), "count", "local", "go"), nil, 0o600))
+	must.NoError(t, syscall.Kill(on.driverProcess(t), syscall.SIGKILL))
+	must.NoError(t, os.WriteFile(filepath.Join(on.allocDir(alloc.ID), "count", "local", "go"), nil, 0o600))
 	eventually(t, "the end of the count", func() error {
 		stderr, err := readLog(alloc, "count", "stderr")
 		if err == nil && string(stderr) != "done\n" {
@@ -74,7 +78,7 @@ func TestLogsOfKilledDriver(t *testing.T) {
 	must.NoError(t, err)
 	must.Eq(t, "running", state.State)
 	must.Eq(t, 0, state.Restarts)
-	must.Eq(t, before.ID, teamA.container(t, alloc, "count").ID)
+	must.Eq(t, before.ID, on.tasks.container(t, alloc, "count").ID)
 }
 
 // sameLines compares long texts and shows where they differ.
@@ -93,14 +97,14 @@ func sameLines(t *testing.T, want string, got []byte) {
 }
 
 // driverProcess is the driver's process under the agent, not the log process, which has the same program.
-func driverProcess(t *testing.T) int {
+func (c client) driverProcess(t *testing.T) int {
 	t.Helper()
-	found := driverProcesses(t)
+	found := c.driverProcesses(t)
 	must.Len(t, 1, found)
 	return found[0]
 }
 
-func driverProcesses(t *testing.T) []int {
+func (c client) driverProcesses(t *testing.T) []int {
 	t.Helper()
 	links, err := filepath.Glob("/proc/[0-9]*/exe")
 	must.NoError(t, err)
@@ -118,7 +122,10 @@ func driverProcesses(t *testing.T) []int {
 		}
 		must.NoError(t, err)
 		if filepath.Base(program) == "nomad-driver-podman" && !bytes.Contains(arguments, []byte("\x00logs")) {
-			found = append(found, number(t, filepath.Base(dir)))
+			pid := number(t, filepath.Base(dir))
+			if number(t, strings.Fields(procStatus(t, pid, "Uid"))[0]) == c.user.uid {
+				found = append(found, pid)
+			}
 		}
 	}
 	return found

@@ -29,10 +29,10 @@ func TestRecovery(t *testing.T) {
 		what string
 		do   func(*testing.T)
 	}{
-		{"SIGKILL of the driver", func(t *testing.T) { kill(t, driverProcess(t)) }},
+		{"SIGKILL of the driver", func(t *testing.T) { kill(t, labClient.driverProcess(t)) }},
 		{"SIGKILL of the agent", func(t *testing.T) { kill(t, mainPID(t, "nomad.service")) }},
 		{"SIGKILL of both", func(t *testing.T) {
-			driver := driverProcess(t)
+			driver := labClient.driverProcess(t)
 			kill(t, mainPID(t, "nomad.service"))
 			kill(t, driver)
 		}},

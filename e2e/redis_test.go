@@ -19,7 +19,7 @@ import (
 func TestRedis(t *testing.T) {
 	t.Run("rootless", func(t *testing.T) {
 		must.False(t, teamA.managerRuns(), must.Sprint("the test shows nothing when somebody has started it before"))
-		closed, err := os.Stat(dataDir)
+		closed, err := os.Stat(labClient.dataDir)
 		must.NoError(t, err)
 		must.Eq(t, 0o700|os.ModeDir, closed.Mode())
 
@@ -38,7 +38,7 @@ func TestRedis(t *testing.T) {
 		must.NoError(t, err)
 		must.StrContains(t, events(state), "Activating the podman socket of host user team-a")
 		must.StrContains(t, events(state), "Pulled image docker.io/library/redis:latest")
-		closed, err = os.Stat(dataDir)
+		closed, err = os.Stat(labClient.dataDir)
 		must.NoError(t, err)
 		must.Eq(t, 0o700|os.ModeDir, closed.Mode())
 	})

@@ -87,6 +87,9 @@ func (e *Endpoint) start(ctx context.Context) (Info, error) {
 // startSocket has systemd start the podman.socket of the endpoint's user.
 func (e *Endpoint) startSocket(ctx context.Context) error {
 	user := e.User()
+	if err := e.registry.permit(user); err != nil {
+		return err
+	}
 	if user.IsRoot() {
 		return e.startUnit(ctx, nil)
 	}
@@ -102,8 +105,8 @@ func (e *Endpoint) startSocket(ctx context.Context) error {
 // startManager has the system's systemd start the user's, without a session.
 func (e *Endpoint) startManager(ctx context.Context, user rootless.User) error {
 	options := &e.registry.options
-	switch agent := e.registry.agent; {
-	case agent == 0:
+	switch {
+	case e.registry.agent == 0:
 		system, err := e.registry.connect(ctx, nil)
 		if err != nil {
 			return err
@@ -118,12 +121,10 @@ func (e *Endpoint) startManager(ctx context.Context, user rootless.User) error {
 			return err
 		}
 		return system.StartUnit(ctx, userManagerUnit(user))
-	case agent != user.UID:
-		return fmt.Errorf("the agent runs as UID %d, which can use no other user's podman; run it as root", agent)
 	case options.Linger:
 		// The agent's own manager runs. polkit(8) may leave its lingering to the administrator.
 		if err := e.lingerSelf(ctx); err != nil {
-			options.Logger.Warn("tasks end with the last session of the agent's user; run loginctl enable-linger as root", "user", user, "error", err)
+			options.Logger.Warn("tasks end with the last session of the agent's user; as root, run loginctl enable-linger "+user.String(), "error", err)
 		}
 	}
 	return nil
@@ -168,7 +169,7 @@ func (e *Endpoint) lingerSelf(ctx context.Context) error {
 func (e *Endpoint) startUnit(ctx context.Context, user *rootless.User) error {
 	systemd, err := e.registry.connect(ctx, user)
 	if errors.Is(err, fs.ErrNotExist) && user != nil {
-		return fmt.Errorf("%w; is the package dbus-user-session installed, and does user@%d.service run?", err, user.UID)
+		return fmt.Errorf("%w; is the package dbus-user-session installed, and does user@%d.service run (as root: loginctl enable-linger %s)?", err, user.UID, user)
 	}
 	if err != nil {
 		return err
@@ -207,10 +208,13 @@ func unmask(user *rootless.User) string {
 
 // CheckActivatable looks for what would make Activate fail, in files only: it starts nothing and asks nobody.
 func (e *Endpoint) CheckActivatable(context.Context) error {
+	user := e.User()
+	if err := e.registry.permit(user); err != nil {
+		return err
+	}
 	if !e.managed {
 		return nil
 	}
-	user := e.User()
 	if user.IsRoot() {
 		return checkUnitFile(systemUnits, socketUnit, unmask(nil))
 	}

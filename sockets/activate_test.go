@@ -226,8 +226,40 @@ func TestActivateAsAgentWithoutRoot(t *testing.T) {
 	must.NoError(t, e.startSocket(t.Context()))
 	must.Eq(t, []string{"IDs", "system bus", "system linger", "user bus", "user podman.socket"}, h.took())
 
-	e.registry.agent = 1001
-	must.ErrorContains(t, e.startSocket(t.Context()), "the agent runs as UID 1001, which can use no other user's podman")
+	h.fail["user bus"] = os.ErrNotExist
+	must.ErrorContains(t, e.startSocket(t.Context()), "loginctl enable-linger x")
+}
+
+func TestOnlyRootUsesOthersPodman(t *testing.T) {
+	const refusal = "which can use no other user's podman"
+	dir := t.TempDir()
+	x := rootless.User{Name: "x", UID: 70001}
+	serve(t, filepath.Join(dir, "mine.sock"), answer("{}"))
+	r, err := New([]EndpointConfig{
+		{Name: "other", User: &x},
+		{Name: "root", Path: "/run/podman/podman.sock"},
+		{Name: "path of other", Path: "/run/x.sock", User: &x},
+		{Name: "found", Path: filepath.Join(dir, "mine.sock")},
+		{Name: "late", Path: filepath.Join(dir, "late.sock")},
+	}, Options{})
+	must.NoError(t, err)
+	r.agent = uint32(os.Geteuid()) + 1
+	r.connect = func(context.Context, *rootless.User) (manager, error) {
+		t.Error("systemd was asked")
+		return nil, os.ErrPermission
+	}
+	for _, e := range r.Endpoints() {
+		if e.Name() == "late" {
+			// Whose it is shows when it is there.
+			must.NoError(t, e.CheckActivatable(t.Context()))
+			serve(t, e.Path(), answer("{}"))
+		} else {
+			must.ErrorContains(t, e.CheckActivatable(t.Context()), refusal)
+		}
+		_, err := e.Activate(t.Context())
+		must.ErrorContains(t, err, refusal)
+		must.ErrorContains(t, e.CheckActivatable(t.Context()), refusal)
+	}
 }
 
 func TestActivateFailures(t *testing.T) {

@@ -59,7 +59,7 @@ func newEndpoint(r *Registry, config EndpointConfig) (*Endpoint, error) {
 		user = owner
 	}
 	e := makeEndpoint(r, config.Name, path, user)
-	e.managed = path == derivedPath(user) && (r.agent == 0 || r.agent == user.UID)
+	e.managed = path == derivedPath(user)
 	return e, nil
 }
 
@@ -176,9 +176,8 @@ func (e *Endpoint) connect(ctx context.Context) (net.Conn, error) {
 		e.user = user
 		e.mu.Unlock()
 	}
-	if e.registry.agent != 0 {
-		// An agent that is not root has its own rights only, for instance of a group that may write to the socket.
-		return (&net.Dialer{}).DialContext(ctx, "unix", e.path)
+	if err := e.registry.permit(user); err != nil {
+		return nil, err
 	}
 	// As the user: so they cannot put a link in the way that leads to a socket of somebody else.
 	return user.DialUnix(ctx, e.path)

@@ -119,6 +119,15 @@ func (r *Registry) Active() []*Endpoint {
 	return slices.DeleteFunc(all, func(e *Endpoint) bool { return !e.State().Active })
 }
 
+// permit refuses another user's podman to an agent that is not root. It might reach the socket, with the rights of a
+// group, but neither the containers' logs nor, when systemd is to start it, the user's manager.
+func (r *Registry) permit(user rootless.User) error {
+	if r.agent == 0 || r.agent == user.UID || user == rootless.Unknown {
+		return nil
+	}
+	return fmt.Errorf("the agent runs as UID %d, which can use no other user's podman (%s's); run the agent as root, or use the podman of its own user", r.agent, user)
+}
+
 // begin registers an activation. The context ends after timeout or with Close, which waits for end.
 func (r *Registry) begin(timeout time.Duration) (ctx context.Context, end func(), err error) {
 	r.mu.Lock()

@@ -227,13 +227,31 @@ func variantString(p *systemd.Property) string {
 	return printable(value)
 }
 
-// EnableLinger makes systemd keep the manager of the user running without a session, from boot on (loginctl(1)). It is
-// for a connection to the system's bus.
+// login1 is systemd-logind on the system's bus (org.freedesktop.login1(5)).
+const login1 = "org.freedesktop.login1"
+
+// EnableLinger makes systemd keep the manager of the user running without a session, from boot on (loginctl(1)), unless
+// it does so already: an agent that is not root may not be allowed to ask for it. It is for a connection to the
+// system's bus.
 func (s *Systemd) EnableLinger(ctx context.Context, uid uint32) error {
-	err := s.bus.Object("org.freedesktop.login1", "/org/freedesktop/login1").
-		CallWithContext(ctx, "org.freedesktop.login1.Manager.SetUserLinger", 0, uid, true, false).Err
+	if s.lingers(ctx, uid) {
+		return nil
+	}
+	err := s.bus.Object(login1, "/org/freedesktop/login1").
+		CallWithContext(ctx, login1+".Manager.SetUserLinger", 0, uid, true, false).Err
 	if err != nil {
 		return fmt.Errorf("enabling lingering of UID %d: %w", uid, unitError(err))
 	}
 	return nil
+}
+
+// lingers tells whether the user's manager is known to outlive the user's sessions.
+func (s *Systemd) lingers(ctx context.Context, uid uint32) bool {
+	var path dbus.ObjectPath
+	var lingers bool
+	err := s.bus.Object(login1, "/org/freedesktop/login1").CallWithContext(ctx, login1+".Manager.GetUser", 0, uid).Store(&path)
+	if err == nil {
+		err = s.bus.Object(login1, path).CallWithContext(ctx, "org.freedesktop.DBus.Properties.Get", 0, login1+".User", "Linger").Store(&lingers)
+	}
+	return err == nil && lingers // an error says that the user is not there (yet), or is the next call's, too
 }

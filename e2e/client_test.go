@@ -1,0 +1,52 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"fmt"
+	"path/filepath"
+
+	"github.com/hashicorp/nomad/api"
+)
+
+// client is a Nomad client agent of the machine.
+type client struct {
+	user    hostUser // as whom it runs
+	tasks   hostUser // as whom it runs the tasks that name nobody
+	dataDir string
+	class   string // of its node
+}
+
+// labClient is the machine's own.
+var labClient = client{user: root, tasks: teamA, dataDir: "/opt/nomad/data"}
+
+// place has a job run there.
+func (c client) place(j *api.Job) {
+	if c != labClient {
+		j.Constraints = append(j.Constraints, api.NewConstraint("${node.class}", "=", c.class))
+	}
+}
+
+// allocDir is the directory of an allocation there.
+func (c client) allocDir(alloc string) string { return filepath.Join(c.dataDir, "alloc", alloc) }
+
+// readyNode is the client's node, once it can run tasks of this driver.
+func (c client) readyNode() (*api.Node, error) {
+	nodes, _, err := nomad.Nodes().List(nil)
+	if err != nil {
+		return nil, err
+	}
+	for _, stub := range nodes {
+		if stub.NodeClass != c.class {
+			continue
+		}
+		node, _, err := nomad.Nodes().Info(stub.ID, nil)
+		if err != nil {
+			return nil, err
+		}
+		if driver := node.Drivers["podman"]; node.Status == api.NodeStatusReady && driver != nil && driver.Healthy {
+			return node, nil
+		}
+	}
+	return nil, fmt.Errorf("no node of class %q is ready with a healthy podman driver among %d", c.class, len(nodes))
+}
