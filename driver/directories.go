@@ -33,7 +33,7 @@ func (d *directories) close() error {
 
 // stageDirectories collects what the task sees of the host: its own three directories, Nomad's volumes, and the
 // job's. What only root can reach is staged for the host user while the container starts.
-func stageDirectories(cfg *drivers.TaskConfig, conf *config.Task, node *node, endpoint *sockets.Endpoint) (_ *directories, err error) {
+func stageDirectories(cfg *drivers.TaskConfig, binds []config.Mount, node *node, endpoint *sockets.Endpoint) (_ *directories, err error) {
 	dirs := &directories{}
 	defer func() {
 		if err != nil {
@@ -73,7 +73,7 @@ func stageDirectories(cfg *drivers.TaskConfig, conf *config.Task, node *node, en
 			return nil, err
 		}
 	}
-	for i, bind := range conf.Binds {
+	for i, bind := range binds {
 		if err := dirs.addVolume(fmt.Sprintf("volume-%d", i), bind, cfg, node); err != nil {
 			return nil, err
 		}

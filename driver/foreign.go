@@ -14,6 +14,9 @@ const foreignVersion = 1
 
 // foreignState is what that driver (version 0.6) keeps of a task.
 type foreignState struct {
+	TaskConfig struct {
+		Socket string `codec:"socket"`
+	}
 	ContainerID string
 	StartedAt   time.Time
 	Net         *drivers.DriverNetwork
@@ -26,14 +29,7 @@ func (n *node) adopt(handle *drivers.TaskHandle, t *task) error {
 	if err := handle.GetDriverState(&foreign); err != nil {
 		return fmt.Errorf("decoding the handle of another driver: %w", err)
 	}
-	// Only this option is of interest: others were that driver's to judge.
-	var conf struct {
-		Socket string `codec:"socket"`
-	}
-	if err := handle.Config.DecodeDriverConfig(&conf); err != nil {
-		return fmt.Errorf("config: %w", err)
-	}
-	endpoint, err := n.route(&config.Task{Socket: conf.Socket})
+	endpoint, err := n.route(&config.Task{Socket: foreign.TaskConfig.Socket})
 	if err != nil {
 		return err
 	}

@@ -12,11 +12,17 @@ import (
 
 // The state that HashiCorp's driver keeps in its handles, version 1.
 type recordedState struct {
-	TaskConfig  *drivers.TaskConfig
+	TaskConfig  *recordedConfig
 	ContainerID string
 	StartedAt   time.Time
 	Net         *drivers.DriverNetwork
 	LogStreamer bool
+}
+
+type recordedConfig struct {
+	Image      string `codec:"image"`
+	Socket     string `codec:"socket"`
+	MemorySwap string `codec:"memory_swap"`
 }
 
 func TestForeignHandle(t *testing.T) {
@@ -24,13 +30,11 @@ func TestForeignHandle(t *testing.T) {
 		{Name: "default", SocketPath: "/run/default.sock"}, {Name: "rootful", SocketPath: "/run/podman/podman.sock"},
 	}})
 	cfg := &drivers.TaskConfig{ID: "1/redis/2", Name: "redis", AllocID: "1"}
-	// Options of its own that this driver does not have do not matter.
-	must.NoError(t, cfg.EncodeConcreteDriverConfig(map[string]any{"image": "redis", "socket": "rootful", "memory_swap": "1g"}))
 	started := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 	handle := drivers.NewTaskHandle(1)
 	handle.Config = cfg
 	must.NoError(t, handle.SetDriverState(&recordedState{
-		TaskConfig: cfg, ContainerID: "c0ffee", StartedAt: started, LogStreamer: true,
+		TaskConfig: &recordedConfig{Image: "redis", Socket: "rootful", MemorySwap: "1g"}, ContainerID: "c0ffee", StartedAt: started, LogStreamer: true,
 		Net: &drivers.DriverNetwork{IP: "10.88.0.2", PortMap: map[string]int{"redis": 6379}},
 	}))
 

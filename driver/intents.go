@@ -28,7 +28,7 @@ type intent struct {
 	NodeID    string
 	HostUID   uint32
 	Socket    string
-	Made      time.Time
+	Made      time.Time // zero: abandoned
 }
 
 // intentOf is the intent to run a task on an endpoint.
@@ -93,6 +93,9 @@ func (s intents) abandon(container string) error {
 	i.Made = time.Time{}
 	return s.put(i)
 }
+
+// abandoned tells whether the task is destroyed, and only something of it may be left.
+func (i intent) abandoned() bool { return i.Made.IsZero() }
 
 // get is the intent for a container's name, if there is one.
 func (s intents) get(container string) (i intent, found bool, err error) {

@@ -41,11 +41,11 @@ func (s *start) followLog(ctx context.Context) error {
 		}
 		return s.node.logs.Finish(ctx, s.cfg.ID)
 	})
-	return s.driver.followLog(ctx, s.node, s.task, s.conf, s.container, s.endpoint)
+	return s.driver.followLog(ctx, s.node, s.task, s.container, s.endpoint)
 }
 
 // followLog has the log of a task's running container carried to Nomad, unless nobody wants it.
-func (d *Driver) followLog(ctx context.Context, n *node, t *task, conf *config.Task, container *sockets.Container, endpoint *sockets.Endpoint) error {
+func (d *Driver) followLog(ctx context.Context, n *node, t *task, container *sockets.Container, endpoint *sockets.Endpoint) error {
 	if !n.collectsLog(t.cfg) {
 		return nil
 	}
@@ -55,7 +55,7 @@ func (d *Driver) followLog(ctx context.Context, n *node, t *task, conf *config.T
 		Stdout: t.cfg.StdoutPath,
 		Stderr: t.cfg.StderrPath,
 	}
-	if n.logging(conf).Driver == config.LogJournald {
+	if container.HostConfig.LogConfig.Type == config.LogJournald {
 		request.Container = t.state.ContainerID
 	} else {
 		request.File = filepath.Clean(container.HostConfig.LogConfig.Path)

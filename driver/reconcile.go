@@ -11,29 +11,35 @@ import (
 	"nomad-driver-podman/sockets"
 )
 
+// reconcileTimeout bounds the removal of what is left of one task.
+const reconcileTimeout = 2 * time.Minute
+
+// What could not be removed is tried again after firstRetry, then after twice as long each time, up to lastRetry.
 const (
-	// reconcileTimeout bounds the removal of what is left of one task.
-	reconcileTimeout = 2 * time.Minute
-	// reconcileRetry is when it is tried again to remove what could not be removed.
-	reconcileRetry = time.Minute
+	firstRetry = 5 * time.Second
+	lastRetry  = 5 * time.Minute
 )
 
-// reconciler removes, as long as the node's configuration holds, what no task owns: once when Nomad has had the time
-// to take its tasks up again, and from then on whenever a task has been destroyed.
+// reconciler removes, as long as the node's configuration holds, what no task owns: at its start, whenever a task has
+// been destroyed, and all that looks like nobody's once Nomad has had the time to take its tasks up again.
 func (d *Driver) reconciler(n *node) {
-	grace := time.NewTimer(n.config.GC.Dangling.Grace)
-	defer grace.Stop()
-	select {
-	case <-grace.C:
-	case <-n.ctx.Done():
+	if !n.config.GC.Dangling.Enabled {
 		return
 	}
+	grace := time.After(n.config.GC.Dangling.Grace)
+	over := false // the grace
+	retry := firstRetry
 	for {
 		var again <-chan time.Time
-		if !d.reconcile(n.ctx, n) {
-			again = time.After(reconcileRetry)
+		if d.reconcile(n.ctx, n, over) {
+			retry = firstRetry
+		} else {
+			again = time.After(retry)
+			retry = min(2*retry, lastRetry)
 		}
 		select {
+		case <-grace:
+			over = true
 		case <-n.destroyed:
 		case <-again:
 		case <-n.ctx.Done():
@@ -43,12 +49,10 @@ func (d *Driver) reconciler(n *node) {
 }
 
 // reconcile compares what the driver has noted, and the containers with this node's label, with the tasks it knows,
-// and removes what is nobody's. It returns false when something could not be removed.
-func (d *Driver) reconcile(ctx context.Context, n *node) (done bool) {
+// and removes what is nobody's. Before all tasks may be known these are only the abandoned. It returns false when
+// something could not be removed.
+func (d *Driver) reconcile(ctx context.Context, n *node, known bool) (done bool) {
 	dangling := n.config.GC.Dangling
-	if !dangling.Enabled {
-		return true
-	}
 	done = true
 	noted, err := n.intents.all()
 	if err != nil {
@@ -56,7 +60,7 @@ func (d *Driver) reconcile(ctx context.Context, n *node) (done bool) {
 	}
 	for _, left := range noted {
 		n.learnID(left.NodeID)
-		if dangling.Recent(left.Made) || !d.claims.try(left.Container) {
+		if dangling.Recent(left.Made) || !known && !left.abandoned() || !d.claims.try(left.Container) {
 			continue
 		}
 		d.logger.Info("what is left of a task that Nomad does not know", "task", left.TaskID, "container", left.Container, "removing", !dangling.DryRun)
@@ -67,6 +71,9 @@ func (d *Driver) reconcile(ctx context.Context, n *node) (done bool) {
 			}
 		}
 		d.claims.release(left.Container)
+	}
+	if !known {
+		return done
 	}
 	for _, endpoint := range n.registry.Active() {
 		if err := d.removeStrays(ctx, n, endpoint); err != nil {

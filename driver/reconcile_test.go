@@ -12,6 +12,7 @@ import (
 
 	"nomad-driver-podman/driver/config"
 	"nomad-driver-podman/driver/spec"
+	"nomad-driver-podman/rootless"
 )
 
 // Of the containers with this node's label those are removed that are no task's, not new, and not kept.
@@ -65,6 +66,46 @@ func TestRemoveStrays(t *testing.T) {
 				must.True(t, driver.claims.try(task+"-alloc"))
 			}
 			must.True(t, slices.Contains(requests(), "GET /containers/json") == (test.node != ""))
+		})
+	}
+}
+
+// Until Nomad has told its tasks, only what is left of destroyed ones is removed.
+func TestReconcile(t *testing.T) {
+	for name, test := range map[string]struct {
+		known  bool
+		remain []string
+	}{
+		"at the start": {false, []string{"crashed", "new", "running"}},
+		"later":        {true, []string{"new", "running"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			endpoint, _ := fakePodman(t, nil)
+			user := endpoint.User()
+			node := testNode(t, config.Plugin{
+				DisableLogs: true,
+				Sockets:     []config.Socket{{Name: "fake", SocketPath: endpoint.Path()}},
+				GC:          config.GC{Dangling: config.Dangling{Enabled: true, Grace: time.Minute}},
+			})
+			node.self = rootless.User{Name: "agent", UID: 65000} // who stages nothing
+			for container, made := range map[string]time.Time{
+				"abandoned": {}, "crashed": time.Now().Add(-time.Hour), "running": time.Now().Add(-time.Hour), "new": time.Now(),
+			} {
+				must.NoError(t, node.intents.put(intent{Container: container, HostUID: user.UID, Socket: "fake", Made: made}))
+			}
+			driver, err := New(t.Context(), hclog.NewNullLogger(), "1")
+			must.NoError(t, err)
+			must.True(t, driver.claims.try("running"))
+
+			must.True(t, driver.reconcile(t.Context(), node, test.known))
+			left, err := node.intents.all()
+			must.NoError(t, err)
+			var names []string
+			for _, i := range left {
+				names = append(names, i.Container)
+			}
+			slices.Sort(names)
+			must.Eq(t, test.remain, names)
 		})
 	}
 }

@@ -8,7 +8,6 @@ import (
 
 	"github.com/hashicorp/nomad/plugins/drivers"
 
-	"nomad-driver-podman/driver/config"
 	"nomad-driver-podman/driver/spec"
 	"nomad-driver-podman/rootless"
 	"nomad-driver-podman/sockets"
@@ -155,11 +154,7 @@ func (d *Driver) takeOrStart(ctx context.Context, n *node, t *task) (started boo
 
 // startAgain starts an ended container of this driver's, which needs its directories where they were the first time.
 func (d *Driver) startAgain(ctx context.Context, n *node, t *task, endpoint *sockets.Endpoint) (*sockets.Container, error) {
-	conf, err := config.DecodeTask(t.cfg)
-	if err != nil {
-		return nil, err
-	}
-	dirs, err := stageDirectories(t.cfg, conf, n, endpoint)
+	dirs, err := stageDirectories(t.cfg, t.state.Binds, n, endpoint)
 	if err != nil {
 		return nil, err
 	}
@@ -172,12 +167,13 @@ func (d *Driver) startAgain(ctx context.Context, n *node, t *task, endpoint *soc
 	if err != nil {
 		return nil, err
 	}
-	if n.collectsLog(t.cfg) {
-		if err := n.ensureLogs(ctx); err != nil {
-			return nil, err
-		}
+	if !t.state.LogFollowed {
+		return container, nil
 	}
-	return container, d.followLog(ctx, n, t, conf, container, endpoint)
+	if err := n.ensureLogs(ctx); err != nil {
+		return nil, err
+	}
+	return container, d.followLog(ctx, n, t, container, endpoint)
 }
 
 // renewLogs has the log process run this driver's binary, after an update of it, and run at all, after a reboot.

@@ -196,7 +196,7 @@ func (s *start) ensureImage(ctx context.Context) error {
 }
 
 func (s *start) stageDirectories(context.Context) error {
-	dirs, err := stageDirectories(s.cfg, s.conf, s.node, s.endpoint)
+	dirs, err := stageDirectories(s.cfg, s.conf.Binds, s.node, s.endpoint)
 	if err != nil {
 		return err
 	}
@@ -287,6 +287,7 @@ func (s *start) watch(ctx context.Context) error {
 		StopSignal:  string(container.Config.StopSignal),
 		StartedAt:   time.Now(),
 		Run:         container.State.StartedAt,
+		Binds:       s.conf.Binds,
 		Network:     driverNetwork(container, s.spec, s.endpoint.Rootless()),
 	}}
 	s.undo = append(s.undo, func(context.Context) error { return s.task.release() })

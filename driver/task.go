@@ -9,6 +9,7 @@ import (
 	"github.com/hashicorp/nomad/plugins/drivers"
 
 	"nomad-driver-podman/cgroupv2"
+	"nomad-driver-podman/driver/config"
 	"nomad-driver-podman/driver/spec"
 	"nomad-driver-podman/exits"
 	"nomad-driver-podman/sockets"
@@ -30,6 +31,8 @@ type taskState struct {
 	Cgroup  string
 	// LogFollowed says that the log process passes the container's log on.
 	LogFollowed bool
+	// Binds are the job's volumes. Nomad keeps a task's driver configuration out of what it gives back at a recovery.
+	Binds []config.Mount
 	// StopSignal is the image's, for jobs that set no kill_signal.
 	StopSignal string
 	StartedAt  time.Time

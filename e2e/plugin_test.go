@@ -217,7 +217,7 @@ func TestPluginCalls(t *testing.T) {
 
 // foreignState is what HashiCorp's driver keeps in its handles, version 1.
 type foreignState struct {
-	TaskConfig  *drivers.TaskConfig
+	TaskConfig  map[string]any
 	ContainerID string
 	StartedAt   time.Time
 	Net         *drivers.DriverNetwork
@@ -238,8 +238,8 @@ func TestTakeover(t *testing.T) {
 	out.await(t, "stdout F ready")
 
 	handle := drivers.NewTaskHandle(1)
-	handle.Config, handle.State = cfg, drivers.TaskStateRunning
-	must.NoError(t, handle.SetDriverState(&foreignState{TaskConfig: cfg, ContainerID: id, StartedAt: time.Now()}))
+	handle.Config, handle.State = persisted(t, cfg), drivers.TaskStateRunning
+	must.NoError(t, handle.SetDriverState(&foreignState{TaskConfig: config, ContainerID: id, StartedAt: time.Now()}))
 	must.NoError(t, driver.RecoverTask(handle))
 	results := wait(t, driver, cfg.ID)
 	status, err := driver.InspectTask(cfg.ID)
@@ -254,6 +254,16 @@ func TestTakeover(t *testing.T) {
 	must.Eq(t, 9, exitOf(t, results).ExitCode)
 	must.NoError(t, driver.DestroyTask(cfg.ID, false))
 	must.SliceEmpty(t, root.containers(t))
+}
+
+// persisted is what Nomad's client keeps of a task: not the driver's configuration.
+func persisted(t *testing.T, cfg *drivers.TaskConfig) *drivers.TaskConfig {
+	t.Helper()
+	var encoded []byte
+	must.NoError(t, base.MsgPackEncode(&encoded, cfg))
+	kept := &drivers.TaskConfig{}
+	must.NoError(t, base.MsgPackDecode(encoded, kept))
+	return kept
 }
 
 func wait(t *testing.T, driver drivers.DriverPlugin, id string) <-chan *drivers.ExitResult {
