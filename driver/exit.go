@@ -140,12 +140,31 @@ func (d *Driver) askExit(ctx context.Context, t *task) (*drivers.ExitResult, err
 		return d.removedResult(ctx, t, client), nil
 	case err != nil:
 		return nil, err
-	case container.State.FinishedAt.IsZero():
-		// podman answers 0 about a run whose end it never saw. The times of start and end say nothing together: that of
-		// the start is taken when a short run is over already.
-		return t.unknownExit(errors.Join(d.unseen(ctx, t, endpoint), waited)), nil
+	case container.State.FinishedAt.IsZero() || container.State.ExitCode == 0:
+		return d.checkedResult(ctx, t, endpoint, container, waited)
 	}
 	return exitOf(container.State.ExitCode, container.State.OOMKilled), nil
+}
+
+// checkedResult is the result of what looks like a success. podman answers 0 about a run whose end it never saw, too,
+// and a program that is told to end, because everything does, mostly returns 0 though its work is not done.
+func (d *Driver) checkedResult(ctx context.Context, t *task, endpoint *sockets.Endpoint, container *sockets.Container, waited error) (*drivers.ExitResult, error) {
+	interruption, err := d.interruption(ctx, t, endpoint)
+	if err != nil {
+		return nil, err
+	}
+	// The times of start and end say nothing together: that of the start is taken when a short run is over already.
+	seen := !container.State.FinishedAt.IsZero()
+	exit := exitOf(0, container.State.OOMKilled)
+	switch {
+	case seen && interruption != nil:
+		exit.Err = fmt.Errorf("task %s ended with exit code 0, but %w: nobody knows whether it was done", t.cfg.Name, interruption)
+	case interruption != nil:
+		exit = t.unknownExit(fmt.Errorf("%w while it ran", interruption))
+	case !seen:
+		exit = t.unknownExit(errors.Join(errors.New("podman has recorded no end of this run"), waited))
+	}
+	return exit, nil
 }
 
 // restarted tells whether the container has been started again since the task's run.
@@ -165,15 +184,24 @@ func (d *Driver) removedResult(ctx context.Context, t *task, client *sockets.Cli
 	return exit
 }
 
-// unseen says why podman may not have seen the end of a run.
-func (d *Driver) unseen(ctx context.Context, t *task, endpoint *sockets.Endpoint) error {
-	if boot, err := bootID(); err == nil && t.state.BootID != "" && boot != t.state.BootID {
-		return errors.New("the host was rebooted while it ran")
+// interruption says what may have ended a task from outside, nil when that was nothing: a program that is told to end
+// mostly does so with the code 0.
+func (d *Driver) interruption(ctx context.Context, t *task, endpoint *sockets.Endpoint) (what, err error) {
+	boot, err := bootID()
+	if err != nil {
+		return nil, err
 	}
-	if since, err := endpoint.ManagerSince(ctx); err == nil && since.After(t.state.StartedAt) {
-		return fmt.Errorf("the systemd manager of host user %s was stopped while it ran", endpoint.User())
+	if t.state.BootID != "" && boot != t.state.BootID {
+		return errors.New("the host was rebooted"), nil
 	}
-	return errors.New("podman has recorded no end of this run")
+	if t.state.Process.PID == 0 {
+		return nil, nil // over before anybody could look
+	}
+	runs, err := endpoint.ManagerRuns(ctx, t.state.Process.Started())
+	if err != nil || runs {
+		return nil, err
+	}
+	return fmt.Errorf("the systemd manager of host user %s was stopped", endpoint.User()), nil
 }
 
 func exitOf(code int32, oom bool) *drivers.ExitResult {

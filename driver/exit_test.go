@@ -103,6 +103,10 @@ func TestExitResult(t *testing.T) {
 			wait: "0", started: started, boot: "an earlier one",
 			want: drivers.ExitResult{ExitCode: -1}, says: "the host was rebooted while it ran",
 		},
+		"ended by the reboot, perhaps": {
+			wait: "0", started: started, finished: started.Add(time.Second), boot: "an earlier one",
+			says: "ended with exit code 0, but the host was rebooted: nobody knows whether it was done",
+		},
 		"removed": {
 			wait: "137", removed: true, want: drivers.ExitResult{ExitCode: 137, Signal: 9},
 			says: "its container was removed outside Nomad",

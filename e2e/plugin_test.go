@@ -40,7 +40,7 @@ func startPlugin(t *testing.T) drivers.DriverPlugin {
 	t.Cleanup(func() {
 		client.Kill()
 		// The log process keeps the state directory that it was started with.
-		command(t, "systemctl", "stop", logUnit)
+		_, _ = try("systemctl", "stop", logUnit) // it may not have been needed
 	})
 	rpc, err := client.Client()
 	must.NoError(t, err)

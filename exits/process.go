@@ -11,6 +11,7 @@ import (
 	"io/fs"
 	"os"
 	"strconv"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -23,6 +24,12 @@ var ErrGone = errors.New("process has ended")
 type Process struct {
 	PID   int
 	Start uint64 // clock ticks after boot, field 22 of /proc/PID/stat (proc_pid_stat(5))
+}
+
+// Started returns when the process was started, after boot.
+func (p Process) Started() time.Duration {
+	const ticks = 100 // a second, on every architecture (USER_HZ of the kernel)
+	return time.Duration(p.Start) * (time.Second / ticks) // #nosec G115 -- centuries
 }
 
 // Identify returns the process that has the PID now. A process that has ended but was not

@@ -20,7 +20,8 @@ type manager interface {
 	RestartUnit(ctx context.Context, name string) error
 	UnitState(ctx context.Context, name string) (load, active, sub string, err error)
 	EnableLinger(ctx context.Context, uid uint32) error
-	ActiveSince(ctx context.Context, unit string) (time.Time, error)
+	Activated(ctx context.Context, unit string) (at time.Duration, active bool, err error)
+	Stopping(ctx context.Context) (bool, error)
 	Close()
 }
 
@@ -140,18 +141,24 @@ func freshRuntimeDir(ctx context.Context, system manager, user rootless.User) er
 	return system.StopUnit(ctx, fmt.Sprintf("user-runtime-dir@%d.service", user.UID))
 }
 
-// ManagerSince says since when the systemd manager runs on which the endpoint's containers depend: that of the host
-// user. It is zero for root's, and for a socket that systemd does not manage.
-func (e *Endpoint) ManagerSince(ctx context.Context) (time.Time, error) {
-	if !e.managed || !e.Rootless() {
-		return time.Time{}, nil
+// ManagerRuns tells whether the systemd manager on which the endpoint's containers depend, that of the host user, has
+// run without an end since a time after boot, and is not about to end. For root's it tells whether the host is not
+// being shut down. Nothing ends containers together where systemd does not manage the socket.
+func (e *Endpoint) ManagerRuns(ctx context.Context, since time.Duration) (bool, error) {
+	if !e.managed {
+		return true, nil
 	}
 	system, err := e.registry.connect(ctx, nil)
 	if err != nil {
-		return time.Time{}, err
+		return false, err
 	}
 	defer system.Close()
-	return system.ActiveSince(ctx, userManagerUnit(e.User()))
+	if !e.Rootless() {
+		stopping, err := system.Stopping(ctx)
+		return !stopping, err
+	}
+	activated, active, err := system.Activated(ctx, userManagerUnit(e.User()))
+	return active && activated <= since, err
 }
 
 func userManagerUnit(u rootless.User) string { return fmt.Sprintf("user@%d.service", u.UID) }

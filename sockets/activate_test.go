@@ -21,16 +21,18 @@ import (
 
 // fakeHost stands for systemd and podman: podman.socket, once started, makes a service listen.
 type fakeHost struct {
-	t       *testing.T
-	path    string
-	fail    map[string]error // by what would be logged
-	gate    chan struct{}    // podman.socket starts once it is closed
-	manager string           // state of the user's manager
-	reset   bool             // podman.socket is active, but its file is not there
-	infos   atomic.Int32
-	mu      sync.Mutex
-	log     []string
-	stopped func()
+	t         *testing.T
+	path      string
+	fail      map[string]error // by what would be logged
+	gate      chan struct{}    // podman.socket starts once it is closed
+	manager   string           // state of the user's manager
+	activated time.Duration    // when that became active, after boot
+	stopping  bool             // the host is going down
+	reset     bool             // podman.socket is active, but its file is not there
+	infos     atomic.Int32
+	mu        sync.Mutex
+	log       []string
+	stopped   func()
 }
 
 func (h *fakeHost) do(what string) error {
@@ -91,8 +93,11 @@ func (b *fakeBus) UnitState(context.Context, string) (load, active, sub string, 
 }
 
 func (b *fakeBus) EnableLinger(context.Context, uint32) error { return b.host.do(b.name + " linger") }
-func (b *fakeBus) ActiveSince(context.Context, string) (time.Time, error) {
-	return time.Time{}, b.host.do(b.name + " since")
+func (b *fakeBus) Activated(context.Context, string) (time.Duration, bool, error) {
+	return b.host.activated, b.host.manager == "active", b.host.do(b.name + " activated")
+}
+func (b *fakeBus) Stopping(context.Context) (bool, error) {
+	return b.host.stopping, b.host.do(b.name + " stopping")
 }
 func (b *fakeBus) Close() {}
 
@@ -401,4 +406,29 @@ func TestCheckUnitFile(t *testing.T) {
 	err = checkUnitFile(dirs, socketUnit, "unmask it")
 	must.ErrorIs(t, err, ErrUnitMasked)
 	must.ErrorContains(t, err, "unmask it")
+}
+
+func TestManagerRuns(t *testing.T) {
+	const started = time.Hour
+	for name, test := range map[string]struct {
+		uid       uint32
+		manager   string
+		activated time.Duration
+		stopping  bool
+		want      bool
+	}{
+		"since before":       {uid: 70001, manager: "active", activated: time.Minute, want: true},
+		"started again":      {uid: 70001, manager: "active", activated: 2 * time.Hour},
+		"ending":             {uid: 70001, manager: "deactivating", activated: time.Minute},
+		"rootful":            {want: true},
+		"the host goes down": {stopping: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			h, e, _ := newFakeHost(t, test.uid, Options{})
+			h.manager, h.activated, h.stopping = test.manager, test.activated, test.stopping
+			runs, err := e.ManagerRuns(t.Context(), started)
+			must.NoError(t, err)
+			must.Eq(t, test.want, runs)
+		})
+	}
 }

@@ -212,14 +212,28 @@ func (s *Systemd) UnitState(ctx context.Context, name string) (load, active, sub
 	return load, active, sub, nil
 }
 
-// ActiveSince says when a unit became active the last time (ActiveEnterTimestamp of org.freedesktop.systemd1(5)).
-func (s *Systemd) ActiveSince(ctx context.Context, name string) (time.Time, error) {
-	p, err := s.conn.GetUnitPropertyContext(ctx, name, "ActiveEnterTimestamp")
+// Activated says when, after boot, a unit became active the last time, and whether it is
+// (ActiveEnterTimestampMonotonic and ActiveState of org.freedesktop.systemd1(5)).
+func (s *Systemd) Activated(ctx context.Context, name string) (at time.Duration, active bool, err error) {
+	_, state, _, err := s.UnitState(ctx, name)
 	if err != nil {
-		return time.Time{}, fmt.Errorf("asking %s since when %s is active: %w", s.manager, name, unitError(err))
+		return 0, false, err
+	}
+	p, err := s.conn.GetUnitPropertyContext(ctx, name, "ActiveEnterTimestampMonotonic")
+	if err != nil {
+		return 0, false, fmt.Errorf("asking %s since when %s is active: %w", s.manager, name, unitError(err))
 	}
 	microseconds, _ := p.Value.Value().(uint64)
-	return time.UnixMicro(int64(microseconds)), nil //nolint:gosec // a time
+	return time.Duration(microseconds) * time.Microsecond, state == "active", nil //nolint:gosec // after boot
+}
+
+// Stopping tells whether the manager is shutting down (SystemState of org.freedesktop.systemd1(5)).
+func (s *Systemd) Stopping(ctx context.Context) (bool, error) {
+	p, err := s.conn.SystemStateContext(ctx)
+	if err != nil {
+		return false, fmt.Errorf("asking %s for its state: %w", s.manager, unitError(err))
+	}
+	return variantString(p) == "stopping", nil
 }
 
 func variantString(p *systemd.Property) string {

@@ -17,7 +17,7 @@ job "reboot" {
       config {
         image   = "busybox"
         command = "sh"
-        args    = ["-c", "echo ready; sleep 1d"]
+        args    = ["-c", "trap 'exit 0' TERM; echo ready; while :; do usleep 100000; done"]
       }
       resources {
         memory = 32
