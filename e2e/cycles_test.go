@@ -16,23 +16,22 @@ import (
 
 // What driver and log process hold does not grow with the tasks they have seen.
 func TestCycles(t *testing.T) {
-	const rounds = 10 // of 20 tasks
 	cycle(t)
 	before := map[string]usage{"driver": usageOf(t, labClient.driverProcess(t)), "log process": usageOf(t, mainPID(t, logUnit))}
-	for range rounds {
+	for range cycleRounds {
 		cycle(t)
 	}
 	after := map[string]usage{"driver": usageOf(t, labClient.driverProcess(t)), "log process": usageOf(t, mainPID(t, logUnit))}
 	for name, first := range before {
 		last := after[name]
-		t.Logf("%s: %+v before, %+v after %d tasks", name, first, last, rounds*20)
+		t.Logf("%s: %+v before, %+v after %d tasks", name, first, last, cycleRounds*20)
 		must.LessEq(t, first.descriptors+4, last.descriptors, must.Sprint(name))
 		must.LessEq(t, first.memory+8<<10, last.memory, must.Sprint(name))
 	}
 	// The runtime's own dump tells the goroutines. It ends the process, so it comes last.
 	for name, pid := range map[string]int{"driver": labClient.driverProcess(t), "log process": mainPID(t, logUnit)} {
 		count := goroutines(t, pid)
-		t.Logf("%s: %d goroutines after %d tasks", name, count, (rounds+1)*20)
+		t.Logf("%s: %d goroutines after %d tasks", name, count, (cycleRounds+1)*20)
 		must.Between(t, 1, count, 60, must.Sprint(name))
 	}
 	eventually(t, "the driver's return", driverReady)
