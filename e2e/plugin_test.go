@@ -136,11 +136,10 @@ func (o *output) await(t *testing.T, text string) {
 
 // trapping is a task that ends with 9 at SIGTERM.
 func trapping() map[string]any {
-	return map[string]any{
-		"image": "busybox", "command": "sh",
-		"args": []string{"-c", "trap 'exit 9' TERM; echo ready; while :; do usleep 100000; done"},
-	}
+	return map[string]any{"image": "busybox", "command": "sh", "args": trapArgs}
 }
+
+var trapArgs = []string{"-c", "trap 'exit 9' TERM; echo ready; while :; do usleep 100000; done"}
 
 // Calls on unknown tasks, called twice, at once and in any order: none hangs, and each answers as Nomad's interface
 // says.
@@ -234,7 +233,7 @@ func TestTakeover(t *testing.T) {
 	root.podman(t, "pull", "--quiet", "busybox")
 	id := root.podman(t, append([]string{"run", "--detach", "--name", "task-" + cfg.AllocID,
 		"--label", "com.hashicorp.nomad.alloc_id=" + cfg.AllocID, "--log-driver", "k8s-file", "--log-opt", "path=" + cfg.StdoutPath,
-		"busybox", "sh"}, config["args"].([]string)...)...)
+		"busybox", "sh"}, trapArgs...)...)
 	out.await(t, "stdout F ready")
 
 	handle := drivers.NewTaskHandle(1)

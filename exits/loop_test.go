@@ -238,7 +238,9 @@ func urgent(t *testing.T) (file *os.File, change func()) {
 	} {
 		conn, err := open()
 		must.NoError(t, err)
-		ends[i], err = conn.(*net.TCPConn).File()
+		tcp, ok := conn.(*net.TCPConn)
+		must.True(t, ok)
+		ends[i], err = tcp.File()
 		must.NoError(t, errors.Join(err, conn.Close()))
 		t.Cleanup(func() { _ = ends[i].Close() })
 	}

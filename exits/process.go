@@ -28,8 +28,9 @@ type Process struct {
 
 // Started returns when the process was started, after boot.
 func (p Process) Started() time.Duration {
-	const ticks = 100 // a second, on every architecture (USER_HZ of the kernel)
-	return time.Duration(p.Start) * (time.Second / ticks) // #nosec G115 -- centuries
+	const tick = time.Second / 100 // on every architecture (USER_HZ of the kernel)
+
+	return time.Duration(p.Start) * tick // #nosec G115 -- centuries
 }
 
 // Identify returns the process that has the PID now. A process that has ended but was not
