@@ -1,12 +1,11 @@
 package driver
 
 import (
+	"cmp"
 	"fmt"
 	"time"
 
 	"github.com/hashicorp/nomad/plugins/drivers"
-
-	"nomad-driver-podman/driver/config"
 )
 
 // foreignVersion is the version of the handles of HashiCorp's driver, whose tasks this driver takes over.
@@ -29,7 +28,7 @@ func (n *node) adopt(handle *drivers.TaskHandle, t *task) error {
 	if err := handle.GetDriverState(&foreign); err != nil {
 		return fmt.Errorf("decoding the handle of another driver: %w", err)
 	}
-	endpoint, err := n.route(&config.Task{Socket: foreign.TaskConfig.Socket})
+	endpoint, err := n.named("socket", cmp.Or(foreign.TaskConfig.Socket, n.defaultName()))
 	if err != nil {
 		return err
 	}

@@ -117,26 +117,79 @@ func (n *node) endpoints(logger hclog.Logger) []sockets.EndpointConfig {
 	return endpoints
 }
 
-// route finds the endpoint of a task: the one it names, that of the host user it names, or the default one. It never
-// falls back from one to another.
-func (n *node) route(task *config.Task) (*sockets.Endpoint, error) {
+// route finds the endpoint of a task: the one it names, that of the host user it names, the one that is the default for
+// its Nomad namespace, or the default one. It never falls back from one to another, and refuses what is not open to
+// the namespace.
+func (n *node) route(task *config.Task, namespace string) (*sockets.Endpoint, error) {
 	switch {
 	case task.Socket != "":
-		return n.named("socket", task.Socket)
+		endpoint, err := n.named("socket", task.Socket)
+		if err == nil && !n.openTo(task.Socket, namespace) {
+			err = fmt.Errorf("config option %q: %q is not open to the Nomad namespace %q (plugin option socket.namespaces)", "socket", task.Socket, namespace)
+		}
+		return endpoint, err
 	case task.HostUser != "":
-		user, err := rootless.Lookup(task.HostUser)
+		endpoint, err := n.ofUser(task.HostUser, namespace)
 		if err != nil {
 			return nil, fmt.Errorf("config option %q: %w", "host_user", err)
 		}
-		if err := n.config.Rootless.AllowsUser(user.Name, user.UID); err != nil {
-			return nil, fmt.Errorf("config option %q: %q is not allowed: %w", "host_user", task.HostUser, err)
-		}
-		return n.registry.ForUser(user), nil
+		return endpoint, nil
 	}
-	return n.named("", n.defaultName())
+	name := n.defaultFor(namespace)
+	endpoint, err := n.named("socket", name)
+	if err == nil && !n.openTo(name, namespace) {
+		err = fmt.Errorf("the default socket %q is not open to the Nomad namespace %q (plugin option socket.namespaces); name another with the option socket", name, namespace)
+	}
+	return endpoint, err
 }
 
-// defaultName is the name of the endpoint for tasks that name none.
+// ofUser is the endpoint of a host user that a task names. Where socket blocks are the user's, one of them must be open
+// to the namespace: a task cannot get around them.
+func (n *node) ofUser(name, namespace string) (*sockets.Endpoint, error) {
+	user, err := rootless.Lookup(name)
+	if err != nil {
+		return nil, err
+	}
+	if err := n.config.Rootless.AllowsUser(user.Name, user.UID); err != nil {
+		return nil, fmt.Errorf("%q is not allowed: %w", name, err)
+	}
+	if !n.config.Rootless.OpenTo(namespace) {
+		return nil, fmt.Errorf("tasks of the Nomad namespace %q may name none (plugin option rootless.namespaces)", namespace)
+	}
+	var blocks, open bool
+	for _, endpoint := range n.registry.Endpoints() {
+		if endpoint.User().UID == user.UID {
+			blocks = true
+			open = open || n.openTo(endpoint.Name(), namespace)
+		}
+	}
+	if blocks && !open {
+		return nil, fmt.Errorf("%q is not open to the Nomad namespace %q (plugin option socket.namespaces)", name, namespace)
+	}
+	return n.registry.ForUser(user), nil
+}
+
+// openTo tells whether a namespace may use a socket.
+func (n *node) openTo(socket, namespace string) bool {
+	for _, block := range n.config.Sockets {
+		if block.Name == socket {
+			return block.OpenTo(namespace)
+		}
+	}
+	return true // without blocks there is one socket, for all
+}
+
+// defaultFor is the name of the endpoint for the tasks of a namespace that name none.
+func (n *node) defaultFor(namespace string) string {
+	for _, block := range n.config.Sockets {
+		if block.IsDefaultFor(namespace) {
+			return block.Name
+		}
+	}
+	return n.defaultName()
+}
+
+// defaultName is the name of the endpoint for tasks that name none, in namespaces that have no default of their own.
 func (n *node) defaultName() string {
 	for _, socket := range n.config.Sockets {
 		if socket.Name == config.DefaultSocket {

@@ -41,7 +41,7 @@ func TestRoute(t *testing.T) {
 		"not allowed":    {config.Task{HostUser: "nobody"}, "", `"nobody" is not allowed`},
 	} {
 		t.Run(name, func(t *testing.T) {
-			endpoint, err := node.route(&test.task)
+			endpoint, err := node.route(&test.task, "default")
 			if test.says != "" {
 				must.ErrorContains(t, err, test.says)
 				return
@@ -52,12 +52,58 @@ func TestRoute(t *testing.T) {
 	}
 }
 
+func TestRouteByNamespace(t *testing.T) {
+	node := testNode(t, config.Plugin{
+		Sockets: []config.Socket{
+			{Name: "first", SocketPath: "/run/first.sock"},
+			{Name: "a", SocketPath: "/run/a.sock", DefaultFor: []string{"team-a", "a-*"}},
+			{Name: "b", SocketPath: "/run/b.sock", Namespaces: []string{"team-b"}, DefaultFor: []string{"team-b"}},
+			{Name: "mine", HostUser: "nobody", Namespaces: []string{"mine"}},
+			{Name: "default", SocketPath: "/run/default.sock", Namespaces: []string{"default", "a*"}},
+		},
+		Rootless: config.Rootless{AllowUsers: []string{"*"}, Namespaces: []string{"mine", "team-*"}, MinUID: 1000},
+	})
+	for name, test := range map[string]struct {
+		task            config.Task
+		namespace       string
+		socket, refused string
+	}{
+		"its default":              {config.Task{}, "team-a", "a", ""},
+		"its default, by glob":     {config.Task{}, "a-test", "a", ""},
+		"another's default":        {config.Task{}, "team-b", "b", ""},
+		"the default":              {config.Task{}, "default", "default", ""},
+		"the default is closed":    {config.Task{}, "team-c", "", `the default socket "default" is not open to the Nomad namespace "team-c"`},
+		"named, though no default": {config.Task{Socket: "first"}, "team-c", "first", ""},
+		"named, its own":           {config.Task{Socket: "b"}, "team-b", "b", ""},
+		"named, another's":         {config.Task{Socket: "b"}, "team-a", "", `"b" is not open to the Nomad namespace "team-a"`},
+		"no namespace is told":     {config.Task{Socket: "b"}, "", "", `"b" is not open`},
+		"users are not for all":    {config.Task{HostUser: "nobody"}, "default", "", "rootless.namespaces"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			endpoint, err := node.route(&test.task, test.namespace)
+			if test.refused != "" {
+				must.ErrorContains(t, err, test.refused)
+				return
+			}
+			must.NoError(t, err)
+			must.Eq(t, test.socket, endpoint.Name())
+		})
+	}
+
+	// A user cannot be reached around the blocks of that user.
+	_, err := node.route(&config.Task{HostUser: "nobody"}, "team-a")
+	must.ErrorContains(t, err, "socket.namespaces")
+	endpoint, err := node.route(&config.Task{HostUser: "nobody"}, "mine")
+	must.NoError(t, err)
+	must.Eq(t, "mine", endpoint.Name())
+}
+
 func TestDefaultSocket(t *testing.T) {
 	must.Eq(t, "default", testNode(t, config.Plugin{}).defaultName())
 	first := testNode(t, config.Plugin{Sockets: []config.Socket{{Name: "a", SocketPath: "/a"}, {Name: "b", SocketPath: "/b"}}})
 	must.Eq(t, "a", first.defaultName())
 	only := testNode(t, config.Plugin{SocketPath: "/run/x.sock"})
-	endpoint, err := only.route(&config.Task{})
+	endpoint, err := only.route(&config.Task{}, "any")
 	must.NoError(t, err)
 	must.Eq(t, "/run/x.sock", endpoint.Path())
 }

@@ -176,7 +176,7 @@ func (s *start) noteIntent(ctx context.Context) error {
 }
 
 func (s *start) route(ctx context.Context) (err error) {
-	if s.endpoint, err = s.node.route(s.conf); err != nil {
+	if s.endpoint, err = s.node.route(s.conf, s.cfg.Namespace); err != nil {
 		return err
 	}
 	return s.endpoint.CheckActivatable(ctx)

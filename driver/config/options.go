@@ -62,13 +62,16 @@ var TaskOptions = []Option{
 
 // PluginOptions is the table of the plugin's config block in the agent's configuration.
 var PluginOptions = []Option{
-	{"socket", BlockList, "", "An endpoint that tasks can name. The one called `default`, else the first, runs tasks that name none.", yes, yes, "TestRouting"},
+	{"socket", BlockList, "", "An endpoint that tasks can name. Tasks that name none run on the one whose `default_for` names their namespace, else on the one called `default`, else on the first.", yes, yes, "TestRouting"},
 	{"socket.name", "string", `"default"`, "Name of the endpoint.", yes, yes, "TestRouting"},
 	{"socket.socket_path", "string", "", "Path of a podman API socket; `unix:` in front is accepted. It is used as it is found, never started.", yes, yes, "TestRouting"},
 	{"socket.host_user", "string", "", "Host user whose podman socket this is: path derived, started when a task needs it. `root` is the rootful podman.", yes, yes, "TestRouting"},
+	{"socket.namespaces", "list(string)", "", "Globs of the Nomad namespaces whose jobs may use it. Empty: all.", yes, yes, "TestNamespaces"},
+	{"socket.default_for", "list(string)", "", "Globs of the Nomad namespaces whose tasks it runs when they name neither `socket` nor `host_user`.", yes, yes, "TestNamespaces"},
 	{"socket_path", "string", "", "The only endpoint, when there is no socket block. Unset: the rootful podman as root, else the agent's own user's.", yes, yes, "TestRouting"},
 	{"rootless", Block, "", "Host users that tasks may name.", yes, "no", "TestRouting"},
 	{"rootless.allow_users", "list(string)", "", "Globs of the host users that a task's `host_user` may name. Empty: none.", yes, "no", "TestRouting"},
+	{"rootless.namespaces", "list(string)", "", "Globs of the Nomad namespaces whose tasks may name a `host_user`. Empty: all. `namespaces` of that user's own socket blocks hold too.", yes, "no", "TestNamespaces"},
 	{"rootless.min_uid", "number", "1000", "Users below this UID are refused.", yes, "no", "TestRouting"},
 	{"rootless.linger", "bool", "true", "Enable lingering for host users, so that a logout does not end their tasks.", yes, "no", "TestRouting"},
 	{"volumes", Block, "", "What tasks may mount.", yes, yes, "TestVolumes"},

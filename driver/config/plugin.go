@@ -6,6 +6,7 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -38,11 +39,34 @@ type Socket struct {
 	Name       string `codec:"name"`
 	SocketPath string `codec:"socket_path"`
 	HostUser   string `codec:"host_user"`
+	// Namespaces are globs of the Nomad namespaces that may use it, all when empty; DefaultFor of those whose tasks it
+	// runs when they name neither a socket nor a host user.
+	Namespaces []string `codec:"namespaces"`
+	DefaultFor []string `codec:"default_for"`
+}
+
+// OpenTo reports whether the jobs of a Nomad namespace may use the socket.
+func (s Socket) OpenTo(namespace string) bool { return openTo(s.Namespaces, namespace) }
+
+// IsDefaultFor reports whether it is the socket of the namespace's jobs that name none.
+func (s Socket) IsDefaultFor(namespace string) bool { return matches(s.DefaultFor, namespace) }
+
+func openTo(namespaces []string, namespace string) bool {
+	return len(namespaces) == 0 || matches(namespaces, namespace)
+}
+
+func matches(globs []string, name string) bool {
+	return slices.ContainsFunc(globs, func(glob string) bool {
+		match, err := path.Match(glob, name)
+		return err == nil && match // parse has refused those with errors
+	})
 }
 
 // Rootless is the rootless block: what tasks may ask of host users.
 type Rootless struct {
 	AllowUsers []string `codec:"allow_users"`
+	// Namespaces are globs of the Nomad namespaces whose tasks may name a host user, all when empty.
+	Namespaces []string `codec:"namespaces"`
 	MinUID     uint32   `codec:"min_uid"`
 	Linger     bool     `codec:"linger"`
 }
@@ -106,6 +130,7 @@ func (p *Plugin) parse() error {
 		wrong("socket_path", "%w", err)
 	}
 	seen := map[string]bool{}
+	defaultFor := map[string]string{}
 	for i := range p.Sockets {
 		socket := &p.Sockets[i]
 		if socket.Name == "" {
@@ -121,12 +146,20 @@ func (p *Plugin) parse() error {
 		if socket.SocketPath, err = socketPath(socket.SocketPath); err != nil {
 			wrong("socket", "%q: socket_path: %w", socket.Name, err)
 		}
-	}
-	for _, glob := range p.Rootless.AllowUsers {
-		if _, err := path.Match(glob, ""); err != nil {
-			wrong("rootless.allow_users", "%q: %w", glob, err)
+		checkGlobs(wrong, "socket.namespaces", socket.Namespaces)
+		checkGlobs(wrong, "socket.default_for", socket.DefaultFor)
+		for _, namespace := range socket.DefaultFor {
+			if other, taken := defaultFor[namespace]; taken {
+				wrong("socket.default_for", "%q: both %q and %q are to be its default", namespace, other, socket.Name)
+			}
+			defaultFor[namespace] = socket.Name
+			if !strings.ContainsAny(namespace, `*?[\\`) && !socket.OpenTo(namespace) {
+				wrong("socket.default_for", "%q: the namespaces of %q do not name it", namespace, socket.Name)
+			}
 		}
 	}
+	checkGlobs(wrong, "rootless.allow_users", p.Rootless.AllowUsers)
+	checkGlobs(wrong, "rootless.namespaces", p.Rootless.Namespaces)
 	if p.StateDir == "" {
 		p.StateDir, err = defaultStateDir()
 		if err != nil {
@@ -139,6 +172,17 @@ func (p *Plugin) parse() error {
 	return errors.Join(errs...)
 }
 
+func checkGlobs(wrong func(option, format string, args ...any), option string, globs []string) {
+	for _, glob := range globs {
+		if _, err := path.Match(glob, ""); err != nil {
+			wrong(option, "%q: %w", glob, err)
+		}
+	}
+}
+
+// OpenTo reports whether the tasks of a Nomad namespace may name a host user.
+func (r Rootless) OpenTo(namespace string) bool { return openTo(r.Namespaces, namespace) }
+
 // AllowsUser reports whether tasks may name this host user.
 func (r Rootless) AllowsUser(name string, uid uint32) error {
 	if uid == 0 {
@@ -147,10 +191,8 @@ func (r Rootless) AllowsUser(name string, uid uint32) error {
 	if uid < r.MinUID {
 		return fmt.Errorf("UID %d is below the agent's rootless.min_uid (%d)", uid, r.MinUID)
 	}
-	for _, glob := range r.AllowUsers {
-		if match, err := path.Match(glob, name); err == nil && match {
-			return nil
-		}
+	if matches(r.AllowUsers, name) {
+		return nil
 	}
 	return fmt.Errorf("the agent's rootless.allow_users %q does not name it; add it there, or name a socket block with that host_user", r.AllowUsers)
 }

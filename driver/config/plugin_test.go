@@ -64,8 +64,26 @@ func TestPluginRefused(t *testing.T) {
 		"relative":     {`socket_path = "unix:a"`, "is not the path of a unix socket"},
 		"timeout":      {`client_http_timeout = "soon"`, "is not a duration"},
 		"log driver":   {`logging { driver = "syslog" }`, `"logging": the driver "syslog" is not known`},
-		"glob":         {`rootless { allow_users = ["["] }`, "allow_users"},
-		"state":        {`state_dir = "here"`, "is not an absolute path"},
+		"namespace": {`socket {
+			host_user  = "team-a"
+			namespaces = ["["]
+		}`, "socket.namespaces"},
+		"closed default": {`socket {
+			host_user   = "team-a"
+			namespaces  = ["team-*"]
+			default_for = ["other"]
+		}`, "socket.default_for"},
+		"two defaults": {`socket {
+			host_user   = "team-a"
+			default_for = ["x"]
+		}
+		socket {
+			name        = "b"
+			host_user   = "team-b"
+			default_for = ["x"]
+		}`, `both "default" and "b" are to be its default`},
+		"glob":  {`rootless { allow_users = ["["] }`, "allow_users"},
+		"state": {`state_dir = "here"`, "is not an absolute path"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, err := parsePlugin(t, test.hcl)
