@@ -69,6 +69,9 @@ func (e *Endpoint) activate() error {
 	}
 	e.registry.options.Logger.Info("podman is active", "of", e.client.owner, "socket", e.path, "version", info.Version)
 	e.setState(func(s *State) { *s = State{Active: true, Info: info} })
+	if e.managed {
+		e.startWatch()
+	}
 	return nil
 }
 
@@ -213,7 +216,8 @@ func unmask(user *rootless.User) string {
 	return fmt.Sprintf("unmask it: systemctl --user --machine=%s@ unmask %s", user, socketUnit)
 }
 
-// CheckActivatable looks for what would make Activate fail, in files only: it starts nothing and asks nobody.
+// CheckActivatable looks for what would make Activate fail, in files and in what is known from the watch: it starts
+// nothing and asks nobody.
 func (e *Endpoint) CheckActivatable(context.Context) error {
 	user := e.User()
 	if err := e.registry.permit(user); err != nil {
@@ -221,6 +225,12 @@ func (e *Endpoint) CheckActivatable(context.Context) error {
 	}
 	if !e.managed {
 		return nil
+	}
+	e.mu.Lock()
+	masked := e.masked
+	e.mu.Unlock()
+	if masked != nil {
+		return masked
 	}
 	if user.IsRoot() {
 		return checkUnitFile(systemUnits, socketUnit, unmask(nil))

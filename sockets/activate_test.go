@@ -30,6 +30,7 @@ type fakeHost struct {
 	stopping  bool             // the host is going down
 	reset     bool             // podman.socket is active, but its file is not there
 	infos     atomic.Int32
+	unit      fakeUnit
 	mu        sync.Mutex
 	log       []string
 	stopped   func()
@@ -129,6 +130,7 @@ func newFakeHost(t *testing.T, uid uint32, o Options) (h *fakeHost, e *Endpoint,
 	must.NoError(t, err)
 	t.Cleanup(func() { must.NoError(t, r.Close()) })
 	r.connect = h.connect
+	r.watchUnit = h.watchUnit
 	r.checkIDs = func(rootless.User) error { return h.do("IDs") }
 	self := uint32(os.Geteuid())
 	e = makeEndpoint(r, "x", h.path, rootless.User{Name: "x", UID: self, GID: self})

@@ -30,6 +30,9 @@ type Endpoint struct {
 	mu    sync.Mutex
 	user  rootless.User
 	state State
+	// watched is whether somebody watches podman.socket, and masked what that tells about its unit file.
+	watched bool
+	masked  error
 }
 
 // State is what was last seen of an endpoint.
@@ -142,10 +145,13 @@ func (e *Endpoint) setState(change func(*State)) {
 	e.mu.Lock()
 	before := e.state
 	change(&e.state)
-	changed := before.Active != e.state.Active || errorText(before.Err) != errorText(e.state.Err)
+	after := e.state
 	e.mu.Unlock()
-	if changed && e.registry.options.OnChange != nil {
-		e.registry.options.OnChange(e)
+	if before.Active && !after.Active {
+		e.registry.options.Logger.Warn("podman is not active any more", "of", e.client.owner, "socket", e.path, "error", after.Err)
+	}
+	if before.Active != after.Active || errorText(before.Err) != errorText(after.Err) {
+		e.registry.changed(e)
 	}
 }
 

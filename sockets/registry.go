@@ -41,11 +41,12 @@ type Registry struct {
 	configured []*Endpoint
 	agent      uint32 // UID that this process runs as
 	connect    func(context.Context, *rootless.User) (manager, error)
+	watchUnit  func(context.Context, *rootless.User) (unitWatch, error)
 	checkIDs   func(rootless.User) error
 
 	ctx    context.Context // ends with Close
 	cancel context.CancelFunc
-	wg     sync.WaitGroup // activations
+	wg     sync.WaitGroup // activations and watches
 
 	mu       sync.Mutex
 	closed   bool
@@ -61,11 +62,12 @@ func New(endpoints []EndpointConfig, o Options) (*Registry, error) {
 		o.Logger = hclog.NewNullLogger()
 	}
 	r := &Registry{
-		options:  o,
-		agent:    uint32(os.Geteuid()), //nolint:gosec // UIDs are 32 bits wide
-		connect:  connectManager,
-		checkIDs: rootless.User.CheckSubordinateIDs,
-		onDemand: make(map[uint32]*Endpoint),
+		options:   o,
+		agent:     uint32(os.Geteuid()), //nolint:gosec // UIDs are 32 bits wide
+		connect:   connectManager,
+		watchUnit: openWatch,
+		checkIDs:  rootless.User.CheckSubordinateIDs,
+		onDemand:  make(map[uint32]*Endpoint),
 	}
 	r.ctx, r.cancel = context.WithCancel(context.Background())
 	for _, config := range endpoints {
@@ -140,7 +142,24 @@ func (r *Registry) begin(timeout time.Duration) (ctx context.Context, end func()
 	return ctx, func() { cancel(); r.wg.Done() }, nil
 }
 
-// Close ends activations that are under way. Clients stay usable.
+// goWatch runs a watch that ends with the registry, and tells whether it does.
+func (r *Registry) goWatch(watch func(context.Context)) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if !r.closed {
+		r.wg.Go(func() { watch(r.ctx) })
+	}
+	return !r.closed
+}
+
+// changed tells who wants to know that an endpoint's state has changed.
+func (r *Registry) changed(e *Endpoint) {
+	if r.options.OnChange != nil {
+		r.options.OnChange(e)
+	}
+}
+
+// Close ends activations that are under way, and watches. Clients stay usable.
 func (r *Registry) Close() error {
 	r.mu.Lock()
 	r.closed = true

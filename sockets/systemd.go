@@ -36,14 +36,23 @@ type Systemd struct {
 
 // ConnectSystem connects to the system's manager.
 func ConnectSystem(ctx context.Context) (*Systemd, error) {
-	self := rootless.User{UID: uint32(os.Geteuid()), GID: uint32(os.Getegid())} //nolint:gosec // 32 bits wide
-	return connect(ctx, self, systemBus, "the system")
+	self, bus := busOf(nil)
+	return connect(ctx, self, bus, "the system")
 }
 
 // ConnectUser connects to the manager of a host user, which must run. The bus accepts only the user's own
 // credentials, so the connection is made as the user.
 func ConnectUser(ctx context.Context, u rootless.User) (*Systemd, error) {
-	return connect(ctx, u, u.RuntimeDir()+"/bus", "host user "+u.String())
+	_, bus := busOf(&u)
+	return connect(ctx, u, bus, "host user "+u.String())
+}
+
+// busOf is where the bus of a user listens, or the system's when u is nil, and as whom to connect to it.
+func busOf(u *rootless.User) (as rootless.User, path string) {
+	if u == nil {
+		return rootless.User{UID: uint32(os.Geteuid()), GID: uint32(os.Getegid())}, systemBus //nolint:gosec // 32 bits wide
+	}
+	return *u, u.RuntimeDir() + "/bus"
 }
 
 func connect(ctx context.Context, u rootless.User, path, manager string) (*Systemd, error) {
@@ -75,8 +84,8 @@ func connect(ctx context.Context, u rootless.User, path, manager string) (*Syste
 }
 
 // openBus makes a D-Bus connection of a connection.
-func openBus(conn net.Conn, u rootless.User) (*dbus.Conn, error) {
-	bus, err := dbus.NewConn(newBusGuard(conn))
+func openBus(conn net.Conn, u rootless.User, options ...dbus.ConnOption) (*dbus.Conn, error) {
+	bus, err := dbus.NewConn(newBusGuard(conn), options...)
 	if err != nil {
 		return nil, errors.Join(err, conn.Close())
 	}
