@@ -267,6 +267,8 @@ func TestJournalRefused(t *testing.T) {
 			tasks, err := p.Tasks(soon(t))
 			must.NoError(t, err)
 			must.SliceEmpty(t, tasks)
+			awaitNone(t, "(*journalReader)")
+			awaitNone(t, "(*follower)")
 		})
 	}
 }
