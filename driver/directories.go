@@ -169,5 +169,5 @@ func (d *directories) add(source rootless.StageMount, mount config.Mount) error 
 
 // isBelow tells whether a clean path is strictly below another.
 func isBelow(path, parent string) bool {
-	return strings.HasPrefix(path, strings.TrimSuffix(parent, "/")+"/")
+	return parent != "" && strings.HasPrefix(path, strings.TrimSuffix(parent, "/")+"/")
 }

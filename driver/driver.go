@@ -114,11 +114,12 @@ func (d *Driver) SetConfig(cfg *base.Config) error {
 		return err
 	}
 	d.mu.Lock()
-	defer d.mu.Unlock()
-	if d.node != nil {
-		d.node.close(d.logger)
-	}
+	earlier := d.node
 	d.node = node
+	d.mu.Unlock()
+	if earlier != nil {
+		earlier.close(d.logger) // waits for what may ask for the configuration in force
+	}
 	node.background.Go(func() { d.reconciler(node) })
 	return nil
 }

@@ -69,6 +69,9 @@ func (d *Driver) exec(ctx context.Context, id string, c command) (int, error) {
 	if len(c.args) == 0 {
 		return 0, fmt.Errorf("task %s: no command to run was given", t.cfg.Name)
 	}
+	if err := t.awaitTaken(ctx); err != nil {
+		return 0, err
+	}
 	if t.endsWithin(ctx, 0) {
 		return 0, fmt.Errorf("task %s is not running: no command can be run in its container", t.cfg.Name)
 	}
@@ -99,7 +102,7 @@ func (d *Driver) runCommand(ctx context.Context, t *task, c command) (int, error
 	defer cancel()
 	state, err := s.end(ctx)
 	if forgetErr := s.forget(ctx, !errors.Is(err, sockets.ErrNotFound)); forgetErr != nil {
-		d.logger.Warn("a command has ended, but not podman's record or monitor of it", "task", t.cfg.ID, "error", forgetErr)
+		d.logger.Warn("podman's record of a command, or its monitor of it, was not ended", "task", t.cfg.ID, "error", forgetErr)
 	}
 	switch {
 	case broken != nil || err != nil:
@@ -207,7 +210,7 @@ func (s *session) kill(ctx context.Context, pid int) error {
 	if err != nil {
 		return ignoreGone(err)
 	}
-	if in != s.task.state.Cgroup && !isBelow(in, s.task.state.Cgroup) {
+	if own := s.task.state.Cgroup; own == "" || in != own && !isBelow(in, own) {
 		return fmt.Errorf("the endpoint names process %d as the command's, but that runs in cgroup %s, not in the container's (%s)", pid, in, s.task.state.Cgroup)
 	}
 	leader, err := unix.Getsid(pid)

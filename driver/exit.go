@@ -140,7 +140,9 @@ func (d *Driver) askExit(ctx context.Context, t *task) (*drivers.ExitResult, err
 		return d.removedResult(ctx, t, client), nil
 	case err != nil:
 		return nil, err
-	case container.State.FinishedAt.IsZero() || container.State.ExitCode == 0:
+	case container.State.ExitCode < 0:
+		return t.unknownExit(errors.Join(errors.New("podman has recorded no exit code"), waited)), nil
+	case !container.State.Ended() || container.State.ExitCode == 0:
 		return d.checkedResult(ctx, t, endpoint, container, waited)
 	}
 	return exitOf(container.State.ExitCode, container.State.OOMKilled), nil
@@ -154,7 +156,7 @@ func (d *Driver) checkedResult(ctx context.Context, t *task, endpoint *sockets.E
 		return nil, err
 	}
 	// The times of start and end say nothing together: that of the start is taken when a short run is over already.
-	seen := !container.State.FinishedAt.IsZero()
+	seen := container.State.Ended()
 	exit := exitOf(0, container.State.OOMKilled)
 	switch {
 	case seen && interruption != nil:

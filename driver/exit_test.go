@@ -73,7 +73,7 @@ func TestExitResult(t *testing.T) {
 		wait, inspect     string
 		started, finished time.Time
 		oom               bool
-		removed           bool
+		removed, running  bool
 		boot              string
 		fate              error
 		want              drivers.ExitResult
@@ -107,6 +107,14 @@ func TestExitResult(t *testing.T) {
 			wait: "0", started: started, finished: started.Add(time.Second), boot: "an earlier one",
 			says: "ended with exit code 0, but the host was rebooted: nobody knows whether it was done",
 		},
+		"another run goes on": {
+			wait: "0", started: started, finished: started.Add(-time.Hour), running: true,
+			want: drivers.ExitResult{ExitCode: -1}, says: "podman has recorded no end of this run",
+		},
+		"no exit file": {
+			wait: "-1", started: started, finished: started.Add(time.Second),
+			want: drivers.ExitResult{ExitCode: -1}, says: "podman has recorded no exit code",
+		},
 		"removed": {
 			wait: "137", removed: true, want: drivers.ExitResult{ExitCode: 137, Signal: 9},
 			says: "its container was removed outside Nomad",
@@ -122,8 +130,8 @@ func TestExitResult(t *testing.T) {
 				answers["wait"] = test.wait
 			}
 			if !test.removed {
-				answers["json"] = fmt.Sprintf(`{"Id": "c", "State": {"ExitCode": %s, "StartedAt": %q, "FinishedAt": %q, "OOMKilled": %t}}`,
-					cmp.Or(test.inspect, test.wait), test.started.Format(time.RFC3339Nano), test.finished.Format(time.RFC3339Nano), test.oom)
+				answers["json"] = fmt.Sprintf(`{"Id": "c", "State": {"ExitCode": %s, "Running": %t, "StartedAt": %q, "FinishedAt": %q, "OOMKilled": %t}}`,
+					cmp.Or(test.inspect, test.wait), test.running, test.started.Format(time.RFC3339Nano), test.finished.Format(time.RFC3339Nano), test.oom)
 			}
 			endpoint, _ := fakePodman(t, answers)
 			ended := &task{

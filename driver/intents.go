@@ -28,11 +28,12 @@ type intent struct {
 	NodeID    string
 	HostUID   uint32
 	Socket    string
+	Logged    bool      // the log process may have its log
 	Made      time.Time // zero: abandoned
 }
 
 // intentOf is the intent to run a task on an endpoint.
-func intentOf(cfg *drivers.TaskConfig, endpoint *sockets.Endpoint) intent {
+func intentOf(cfg *drivers.TaskConfig, endpoint *sockets.Endpoint, logged bool) intent {
 	return intent{
 		Container: spec.ContainerName(cfg),
 		TaskID:    cfg.ID,
@@ -41,6 +42,7 @@ func intentOf(cfg *drivers.TaskConfig, endpoint *sockets.Endpoint) intent {
 		NodeID:    cfg.NodeID,
 		HostUID:   endpoint.User().UID,
 		Socket:    endpoint.Name(),
+		Logged:    logged,
 		Made:      time.Now(),
 	}
 }
@@ -66,15 +68,30 @@ func (s intents) put(i intent) error {
 	if err != nil {
 		return err
 	}
-	path := s.path(i.Container)
-	err = os.WriteFile(path+".new", text, 0o600)
-	if err == nil {
-		err = os.Rename(path+".new", path)
-	}
-	if err != nil {
+	if err := s.write(s.path(i.Container), text); err != nil {
 		return fmt.Errorf("noting what is begun (plugin option state_dir): %w", err)
 	}
 	return nil
+}
+
+// write replaces a file, also for a host that loses its power the next moment.
+func (s intents) write(path string, text []byte) error {
+	file, err := os.OpenFile(path+".new", os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600) //nolint:gosec // below the driver's own directory
+	if err != nil {
+		return err
+	}
+	_, err = file.Write(text)
+	if err = errors.Join(err, file.Sync(), file.Close()); err != nil {
+		return err
+	}
+	if err := os.Rename(path+".new", path); err != nil {
+		return err
+	}
+	dir, err := os.Open(s.dir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(dir.Sync(), dir.Close())
 }
 
 func (s intents) remove(container string) error {
@@ -84,12 +101,8 @@ func (s intents) remove(container string) error {
 	return nil
 }
 
-// abandon leaves an intent to the reconciler, however new it is.
-func (s intents) abandon(container string) error {
-	i, found, err := s.get(container)
-	if err != nil || !found {
-		return err
-	}
+// abandon leaves what the intent stands for to the reconciler, from now on.
+func (s intents) abandon(i intent) error {
 	i.Made = time.Time{}
 	return s.put(i)
 }

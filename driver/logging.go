@@ -2,6 +2,7 @@ package driver
 
 import (
 	"context"
+	"fmt"
 	"path/filepath"
 	"time"
 
@@ -31,16 +32,17 @@ func (s *start) ensureLogs(ctx context.Context) error {
 	if !s.node.collectsLog(s.cfg) {
 		return nil
 	}
-	return s.node.ensureLogs(ctx)
-}
-
-func (s *start) followLog(ctx context.Context) error {
+	// Among the last undone: a log ends with its container.
 	s.undo = append(s.undo, func(ctx context.Context) error {
-		if !s.task.state.LogFollowed {
+		if s.task == nil || !s.task.state.LogFollowed {
 			return nil
 		}
 		return s.node.logs.Finish(ctx, s.cfg.ID)
 	})
+	return s.node.ensureLogs(ctx)
+}
+
+func (s *start) followLog(ctx context.Context) error {
 	return s.driver.followLog(ctx, s.node, s.task, s.container, s.endpoint)
 }
 
@@ -83,6 +85,7 @@ func (d *Driver) finishLog(t *task) {
 	if err != nil {
 		d.logger.Warn("a part of a task's log was not delivered", "task", t.cfg.ID, "error", err)
 		d.say(t.cfg, "A part of the log was not delivered: %s", err)
+		t.setLogError(fmt.Errorf("delivering its log: %w", err))
 	}
 }
 
@@ -96,7 +99,9 @@ func (d *Driver) tellDrops() {
 	var told []logs.Drop
 	for d.ctx.Err() == nil {
 		drops, err := d.current().logs.Drops(d.ctx, told)
-		told = nil
+		if err == nil {
+			told = nil
+		}
 		for _, drop := range drops {
 			if task, found := d.tasks.get(drop.Task); found {
 				d.say(task.cfg, "Nomad does not read the log fast enough: the oldest %s of what waited for it were dropped", units.BytesSize(float64(drop.Bytes)))

@@ -36,6 +36,7 @@ type node struct {
 	background sync.WaitGroup
 	// destroyed wakes the reconciler.
 	destroyed chan struct{}
+	strays    time.Time // when it has last looked for containers without a task
 	renewLogs sync.Once
 
 	mu sync.Mutex
@@ -73,6 +74,14 @@ func (n *node) close(logger hclog.Logger) {
 	n.background.Wait()
 	if err := n.registry.Close(); err != nil {
 		logger.Warn("closing endpoints", "error", err)
+	}
+}
+
+// wakeReconciler has the reconciler look for what is left.
+func (n *node) wakeReconciler() {
+	select {
+	case n.destroyed <- struct{}{}:
+	default: // it is about to look anyway
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"nomad-driver-podman/driver/spec"
@@ -59,7 +60,9 @@ func (d *Driver) reconcile(ctx context.Context, n *node, known bool) (done bool)
 		d.logger.Error("a note of what was begun cannot be read; remove the file when nothing of its task is left", "error", err)
 	}
 	for _, left := range noted {
-		n.learnID(left.NodeID)
+		if n.nodeID() == "" {
+			n.learnID(left.NodeID)
+		}
 		if dangling.Recent(left.Made) || !known && !left.abandoned() || !d.claims.try(left.Container) {
 			continue
 		}
@@ -72,9 +75,10 @@ func (d *Driver) reconcile(ctx context.Context, n *node, known bool) (done bool)
 		}
 		d.claims.release(left.Container)
 	}
-	if !known {
-		return done
+	if !known || time.Since(n.strays) < dangling.Grace {
+		return done // not at every end of a task: that would be a request to every podman
 	}
+	n.strays = time.Now()
 	for _, endpoint := range n.registry.Active() {
 		if err := d.removeStrays(ctx, n, endpoint); err != nil {
 			done = false
@@ -111,7 +115,7 @@ func (d *Driver) clear(ctx context.Context, n *node, left intent) error {
 
 // clearLog has the log process forget the task.
 func (d *Driver) clearLog(ctx context.Context, n *node, left intent) error {
-	if n.config.DisableLogs {
+	if !left.Logged {
 		return nil
 	}
 	if err := n.ensureLogs(ctx); err != nil {
@@ -133,7 +137,9 @@ func findOwned(ctx context.Context, client *sockets.Client, name, allocID, taskN
 	if err != nil {
 		return nil, err
 	}
-	if found.Config.Labels[spec.LabelAllocID] != allocID || found.Config.Labels[spec.LabelTaskName] != taskName {
+	// HashiCorp's driver always sets the first of the labels only; the task is in the name.
+	task, labelled := found.Config.Labels[spec.LabelTaskName]
+	if found.Config.Labels[spec.LabelAllocID] != allocID || labelled && task != taskName {
 		return nil, fmt.Errorf("the host user has a container called %s that is not this task's; remove or rename it", name)
 	}
 	return found, nil
@@ -154,9 +160,10 @@ func (d *Driver) removeStrays(ctx context.Context, n *node, endpoint *sockets.En
 	}
 	var errs []error
 	for _, container := range containers {
+		// Labels alone are not enough: an image that somebody has made of a task's container passes them on.
 		name := spec.ContainerNameOf(container.Labels[spec.LabelTaskName], container.Labels[spec.LabelAllocID])
 		kept := !gc.Container && container.State != "running"
-		if kept || gc.Dangling.Recent(container.Created) || !d.claims.try(name) {
+		if kept || !slices.Contains(container.Names, name) || gc.Dangling.Recent(container.Created) || !d.claims.try(name) {
 			continue
 		}
 		d.logger.Info("a container has no task", "container", name, "socket", endpoint.Name(), "removing", !gc.Dangling.DryRun)

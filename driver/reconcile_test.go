@@ -19,7 +19,7 @@ import (
 func TestRemoveStrays(t *testing.T) {
 	old, fresh := time.Now().Add(-time.Hour), time.Now()
 	container := func(id, task, state string, created time.Time) map[string]any {
-		return map[string]any{"Id": id, "State": state, "Created": created, "Labels": map[string]string{
+		return map[string]any{"Id": id, "Names": []string{id + "-alloc"}, "State": state, "Created": created, "Labels": map[string]string{
 			spec.LabelNodeID: "node", spec.LabelAllocID: "alloc", spec.LabelTaskName: task,
 		}}
 	}
@@ -28,6 +28,7 @@ func TestRemoveStrays(t *testing.T) {
 		container("new", "new", "running", fresh),
 		container("stray", "stray", "running", old),
 		container("ended", "ended", "exited", old),
+		container("a-person's", "stray", "running", old), // of an image made of a task's container
 	})
 	must.NoError(t, err)
 
@@ -43,7 +44,7 @@ func TestRemoveStrays(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			answers := map[string]string{"json": string(list)}
-			for _, id := range []string{"owned", "new", "stray", "ended"} {
+			for _, id := range []string{"owned", "new", "stray", "ended", "a-person's"} {
 				answers[id] = "[]" // to a removal
 			}
 			endpoint, requests := fakePodman(t, answers)
@@ -83,9 +84,8 @@ func TestReconcile(t *testing.T) {
 			endpoint, _ := fakePodman(t, nil)
 			user := endpoint.User()
 			node := testNode(t, config.Plugin{
-				DisableLogs: true,
-				Sockets:     []config.Socket{{Name: "fake", SocketPath: endpoint.Path()}},
-				GC:          config.GC{Dangling: config.Dangling{Enabled: true, Grace: time.Minute}},
+				Sockets: []config.Socket{{Name: "fake", SocketPath: endpoint.Path()}},
+				GC:      config.GC{Dangling: config.Dangling{Enabled: true, Grace: time.Minute}},
 			})
 			node.self = rootless.User{Name: "agent", UID: 65000} // who stages nothing
 			for container, made := range map[string]time.Time{

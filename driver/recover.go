@@ -38,10 +38,16 @@ func (d *Driver) RecoverTask(handle *drivers.TaskHandle) error {
 	if !d.claims.try(name) {
 		return fmt.Errorf("recovering task %s: its container %s is in other hands", recovered.cfg.ID, name)
 	}
-	if err := d.resume(node, recovered); err != nil {
+	if err := d.rewatch(recovered); err != nil {
 		d.claims.release(name)
 		return errors.Join(fmt.Errorf("recovering task %s: %w", handle.Config.ID, err), recovered.release())
 	}
+	if handle.Version == handleVersion && recovered.process == nil && !node.begun(recovered) {
+		// Nomad hands over also what it has destroyed, and would take a task for running until it has heard that it is not.
+		d.claims.release(name)
+		return fmt.Errorf("recovering task %s: it was destroyed", recovered.cfg.ID)
+	}
+	d.resume(node, recovered)
 	d.tasks.put(recovered.cfg.ID, recovered)
 	node.learnID(recovered.cfg.NodeID)
 	if recovered.state.LogFollowed {
@@ -71,47 +77,54 @@ func (n *node) decodeHandle(handle *drivers.TaskHandle) (*task, error) {
 	return t, nil
 }
 
-// resume watches the processes of the handle again. What has ended meanwhile is left to WaitTask.
-func (d *Driver) resume(n *node, t *task) error {
+// begun tells whether the task was started and not destroyed since.
+func (n *node) begun(t *task) bool {
+	noted, found, err := n.intents.get(spec.ContainerName(t.cfg))
+	return err != nil || found && !noted.abandoned() && noted.TaskID == t.cfg.ID
+}
+
+// rewatch watches the processes of the handle again. Only when that of the container cannot be watched it fails.
+func (d *Driver) rewatch(t *task) error {
 	boot, err := bootID()
 	if err != nil {
 		return err
 	}
-	same := boot == t.state.BootID
-	if same && t.state.Process.PID != 0 {
-		if err := d.rewatch(t); err != nil {
-			return err
-		}
+	if boot != t.state.BootID || t.state.Process.PID == 0 {
+		return nil
 	}
-	unknown := t.state.BootID == ""
-	if unknown || t.process == nil && n.config.RecoverStopped {
-		taken := make(chan struct{})
-		t.taken = taken
-		n.background.Go(func() {
-			defer close(taken)
-			d.takeLater(n, t)
-		})
-	}
-	return nil
-}
-
-func (d *Driver) rewatch(t *task) (err error) {
 	if t.process, err = d.exits.Watch(t.state.Process); err != nil {
 		return ignoreGone(err)
 	}
 	if t.state.Conmon.PID != 0 {
 		if t.conmon, err = d.exits.Watch(t.state.Conmon); ignoreGone(err) != nil {
-			return err
+			d.logger.Error("a recovered task's monitor cannot be watched", "task", t.cfg.ID, "error", err)
 		}
 	}
-	return t.openCgroup()
+	if err := t.openCgroup(); err != nil {
+		d.logger.Error("what a recovered task uses cannot be measured", "task", t.cfg.ID, "error", err)
+	}
+	return nil
+}
+
+// resume finds out in the background what the handle does not tell. What has ended meanwhile is left to WaitTask.
+func (d *Driver) resume(n *node, t *task) {
+	unknown := t.state.BootID == ""
+	if !unknown && (t.process != nil || !n.config.RecoverStopped) {
+		return
+	}
+	taken := make(chan struct{})
+	ctx, cancel := context.WithTimeout(n.ctx, takeTimeout)
+	t.taken, t.giveUp = taken, cancel
+	n.background.Go(func() {
+		defer cancel()
+		defer close(taken)
+		d.takeLater(ctx, n, t)
+	})
 }
 
 // takeLater asks podman for the processes of a recovered task, and starts its container again where the agent's
 // configuration says so. When that fails the task counts as ended.
-func (d *Driver) takeLater(n *node, t *task) {
-	ctx, cancel := context.WithTimeout(n.ctx, takeTimeout)
-	defer cancel()
+func (d *Driver) takeLater(ctx context.Context, n *node, t *task) {
 	started, err := d.takeOrStart(ctx, n, t)
 	switch {
 	case err != nil:
@@ -122,9 +135,11 @@ func (d *Driver) takeLater(n *node, t *task) {
 }
 
 func (d *Driver) takeOrStart(ctx context.Context, n *node, t *task) (started bool, err error) {
-	endpoint, err := d.endpointOf(t)
-	if err != nil {
-		return false, err
+	endpoint := t.endpoint
+	if endpoint == nil {
+		if endpoint, err = n.endpointOf(t.state.HostUID, t.state.Socket); err != nil {
+			return false, err
+		}
 	}
 	client, err := endpoint.Activate(ctx)
 	if err != nil {
@@ -153,22 +168,30 @@ func (d *Driver) takeOrStart(ctx context.Context, n *node, t *task) (started boo
 }
 
 // startAgain starts an ended container of this driver's, which needs its directories where they were the first time.
-func (d *Driver) startAgain(ctx context.Context, n *node, t *task, endpoint *sockets.Endpoint) (*sockets.Container, error) {
+// One that then cannot be taken up is killed, and the task fails with the reason.
+func (d *Driver) startAgain(ctx context.Context, n *node, t *task, endpoint *sockets.Endpoint) (_ *sockets.Container, err error) {
 	dirs, err := stageDirectories(t.cfg, t.state.Binds, n, endpoint)
 	if err != nil {
 		return nil, err
 	}
 	client := endpoint.Client()
-	err = client.Start(ctx, t.state.ContainerID)
-	if err = errors.Join(err, dirs.close()); err != nil {
+	if err := client.Start(ctx, t.state.ContainerID); err != nil {
+		return nil, errors.Join(err, dirs.close())
+	}
+	defer func() {
+		if err != nil {
+			t.setFate(fmt.Errorf("its container was started again, but could not be taken up, and was killed: %w", err))
+			ctx, cancel := context.WithTimeout(n.ctx, removeTimeout)
+			defer cancel()
+			err = errors.Join(err, client.Kill(ctx, t.state.ContainerID, "SIGKILL"))
+		}
+	}()
+	if err := dirs.close(); err != nil {
 		return nil, err
 	}
 	container, err := client.Inspect(ctx, t.state.ContainerID)
-	if err != nil {
-		return nil, err
-	}
-	if !t.state.LogFollowed {
-		return container, nil
+	if err != nil || !t.state.LogFollowed {
+		return container, err
 	}
 	if err := n.ensureLogs(ctx); err != nil {
 		return nil, err

@@ -159,20 +159,25 @@ func (s *start) claim(ctx context.Context) error {
 // noteIntent writes down what is about to be made, once what a crash has left of an earlier try is removed.
 func (s *start) noteIntent(ctx context.Context) error {
 	earlier, found, err := s.node.intents.get(s.name)
+	if err != nil {
+		// The name is this task's alone, and its container is looked for later on.
+		s.driver.logger.Warn("a note of an earlier try cannot be read, and is replaced", "task", s.cfg.ID, "error", err)
+	}
 	s.again = found && earlier.TaskID == s.cfg.ID
 	if found && !s.again {
-		err = s.driver.clear(ctx, s.node, earlier)
+		if err := s.driver.clear(ctx, s.node, earlier); err != nil {
+			return err
+		}
 	}
-	if err != nil {
-		return err
-	}
+	begun := intentOf(s.cfg, s.endpoint, s.node.collectsLog(s.cfg))
 	s.undo = append(s.undo, func(context.Context) error {
 		if s.left {
-			return nil // the reconciler tries again
+			defer s.node.wakeReconciler()
+			return s.node.intents.abandon(begun)
 		}
 		return s.node.intents.remove(s.name)
 	})
-	return s.node.intents.put(intentOf(s.cfg, s.endpoint))
+	return s.node.intents.put(begun)
 }
 
 func (s *start) route(ctx context.Context) (err error) {

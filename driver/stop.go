@@ -1,17 +1,18 @@
 package driver
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"strconv"
-	"strings"
 	"time"
 
+	"github.com/containers/podman/v4/pkg/signal"
 	"github.com/hashicorp/nomad/plugins/drivers"
 	"golang.org/x/sys/unix"
 
-	"nomad-driver-podman/driver/spec"
+	"nomad-driver-podman/rootless"
 )
 
 // defaultStopSignal is what ends a container when neither the job nor the image names a signal.
@@ -46,6 +47,11 @@ func (d *Driver) StopTask(id string, timeout time.Duration, signal string) error
 }
 
 func (d *Driver) stop(t *task, timeout time.Duration, signal string) error {
+	ctx, cancel := context.WithTimeout(d.ctx, takeTimeout)
+	defer cancel()
+	if err := t.awaitTaken(ctx); err != nil {
+		return err
+	}
 	switch {
 	case signal != "":
 	case t.state.StopSignal != "":
@@ -98,13 +104,18 @@ func (d *Driver) signal(t *task, name string) error {
 	if err != nil {
 		return err
 	}
-	endpoint, err := d.endpointOf(t)
-	if err != nil {
+	ctx, cancel := context.WithTimeout(d.ctx, takeTimeout)
+	defer cancel()
+	if err := t.awaitTaken(ctx); err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(d.ctx, d.current().config.ClientTimeout)
-	defer cancel()
-	err = endpoint.Client().Kill(ctx, t.state.ContainerID, name)
+	// A user whom the directory service does not know just now is no reason not to end the process.
+	endpoint, err := d.endpointOf(t)
+	if err == nil {
+		ctx, cancel := context.WithTimeout(d.ctx, d.current().config.ClientTimeout)
+		defer cancel()
+		err = endpoint.Client().Kill(ctx, t.state.ContainerID, name)
+	}
 	select {
 	case <-t.ended():
 		return nil // there is nothing left to signal
@@ -117,17 +128,14 @@ func (d *Driver) signal(t *task, name string) error {
 	return err
 }
 
-// parseSignal takes "SIGINT" and "int" as jobs write them, and "2" as images do.
-func parseSignal(text string) (string, unix.Signal, error) {
-	if number, err := strconv.Atoi(text); err == nil {
-		text = unix.SignalName(unix.Signal(number))
-	}
-	name := "SIG" + strings.TrimPrefix(strings.ToUpper(text), "SIG")
-	number := unix.SignalNum(name)
-	if number == 0 {
+// parseSignal takes "SIGINT", "int" and "SIGRTMIN+3" as jobs write them, and "2" as images do. The name is the one for
+// podman, which takes a number where a signal has no name.
+func parseSignal(text string) (name string, number unix.Signal, err error) {
+	parsed, err := signal.ParseSignal(text)
+	if err != nil || parsed < 1 || parsed > 64 {
 		return "", 0, fmt.Errorf("%q is not a signal; use a name such as SIGTERM", text)
 	}
-	return name, number, nil
+	return cmp.Or(unix.SignalName(parsed), strconv.Itoa(int(parsed))), parsed, nil
 }
 
 // SignalTask sends a signal to a task.
@@ -140,45 +148,58 @@ func (d *Driver) SignalTask(id string, signal string) error {
 }
 
 // DestroyTask removes a task's container and forgets the task. A running one is stopped only with force. Of a task
-// that could not be recovered, it removes what there is.
+// that could not be recovered, it removes what there is. Nomad does not ask again: what cannot be removed now is left to
+// the reconciler.
 func (d *Driver) DestroyTask(id string, force bool) error {
 	task, found := d.tasks.get(id)
 	if !found {
 		return d.destroyUnknown(id)
 	}
-	if !task.endsWithin(d.ctx, 0) {
-		if !force {
-			return fmt.Errorf("task %s is running; stop it first, or destroy it by force", task.cfg.Name)
-		}
-		if err := d.stop(task, 0, "SIGKILL"); err != nil {
-			return err
-		}
+	if task.giveUp != nil {
+		task.giveUp()
+		<-task.taken
 	}
-	d.settle(task)
-	// Nomad does not ask again: what cannot be removed now is left to the reconciler.
-	node, name := d.current(), spec.ContainerName(task.cfg)
+	if !task.endsWithin(d.ctx, 0) && !force {
+		return fmt.Errorf("task %s is running; stop it first, or destroy it by force", task.cfg.Name)
+	}
+	node, left := d.current(), task.intent()
 	err := d.remove(node, task)
-	if err != nil {
-		err = errors.Join(fmt.Errorf("task %s: removing its container: %w", task.cfg.Name, err), node.intents.abandon(name))
-	} else {
-		err = node.intents.remove(name)
-	}
 	if !d.tasks.remove(id) {
 		return err // another call has done it meanwhile
 	}
-	d.claims.release(name)
-	select {
-	case node.destroyed <- struct{}{}:
-	default: // it is about to look anyway
+	if err != nil {
+		err = errors.Join(fmt.Errorf("task %s: %w", task.cfg.Name, err), node.intents.abandon(left))
+	} else {
+		err = node.intents.remove(left.Container)
 	}
+	d.claims.release(left.Container)
+	node.wakeReconciler()
 	return errors.Join(err, task.release())
 }
 
-// remove removes the task's container, unless the agent's configuration keeps it.
+// remove ends the task, and removes its container, unless the agent's configuration keeps it, and the rest.
 func (d *Driver) remove(node *node, t *task) error {
-	if !node.config.GC.Container {
-		return nil
+	if !t.endsWithin(d.ctx, 0) {
+		if err := d.stop(t, 0, "SIGKILL"); err != nil {
+			return err
+		}
 	}
+	d.settle(t)
+	err := t.logError()
+	if t.endpoint != nil && node.self.IsRoot() {
+		// Nothing is there, unless the driver has died while it started the container again.
+		err = errors.Join(err, rootless.ClearStage(t.endpoint.User(), t.intent().stage()))
+	}
+	if !node.config.GC.Container {
+		return err
+	}
+	if removeErr := d.removeContainer(t); removeErr != nil {
+		err = errors.Join(err, fmt.Errorf("removing its container: %w", removeErr))
+	}
+	return err
+}
+
+func (d *Driver) removeContainer(t *task) error {
 	endpoint, err := d.endpointOf(t)
 	if err != nil {
 		return err
@@ -208,7 +229,12 @@ func (d *Driver) destroyUnknown(id string) error {
 			return fmt.Errorf("task %s: its container %s is being started or removed", id, left.Container)
 		}
 		defer d.claims.release(left.Container)
-		return d.clear(d.ctx, node, left)
+		err := d.clear(d.ctx, node, left)
+		if err != nil {
+			err = errors.Join(err, node.intents.abandon(left))
+			node.wakeReconciler()
+		}
+		return err
 	}
 	return errors.Join(drivers.ErrTaskNotFound, err)
 }

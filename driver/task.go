@@ -1,6 +1,7 @@
 package driver
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"sync"
@@ -50,6 +51,8 @@ type task struct {
 
 	// taken is closed when the fields below are set, which may take a while for a recovered task.
 	taken <-chan struct{}
+	// giveUp ends that early; nil when nothing has to be asked for.
+	giveUp context.CancelFunc
 	// process and conmon are nil when they had ended before anybody could watch them.
 	process, conmon *exits.Watched
 	// cgroup is nil when it was gone before anybody could read it.
@@ -59,6 +62,7 @@ type task struct {
 	collect sync.Mutex
 	mu      sync.Mutex
 	fate    error // why podman cannot know how it ended
+	logErr  error // why the end of its log was not delivered
 	exit    *drivers.ExitResult
 	endedAt time.Time
 }
@@ -117,6 +121,24 @@ func (t *task) handle() (*drivers.TaskHandle, error) {
 	return handle, nil
 }
 
+// awaitTaken waits until it is known what can be known of the task's processes.
+func (t *task) awaitTaken(ctx context.Context) error {
+	select {
+	case <-t.taken:
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("task %s is still being recovered: %w", t.cfg.Name, context.Cause(ctx))
+	}
+}
+
+// intent is what stands for the task, when something of it has to be removed later.
+func (t *task) intent() intent {
+	return intent{
+		Container: spec.ContainerName(t.cfg), TaskID: t.cfg.ID, AllocID: t.cfg.AllocID, TaskName: t.cfg.Name, NodeID: t.cfg.NodeID,
+		HostUID: t.state.HostUID, Socket: t.state.Socket, Logged: t.state.LogFollowed,
+	}
+}
+
 // ended is closed when the container's first process has ended. It waits for nothing, except that a task may not be
 // taken yet.
 func (t *task) ended() <-chan struct{} {
@@ -168,6 +190,18 @@ func (t *task) knownFate() error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return t.fate
+}
+
+func (t *task) setLogError(err error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.logErr = err
+}
+
+func (t *task) logError() error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.logErr
 }
 
 func (t *task) setResult(exit *drivers.ExitResult) {

@@ -65,7 +65,8 @@ func NewClient(socketPath string) *Client {
 	}
 	return &Client{
 		socket: socketPath,
-		http:   &http.Client{Transport: &http.Transport{DialContext: dial, IdleConnTimeout: time.Minute}},
+		// Clients come and go (see Ensure), and connecting costs little: no connection stays behind.
+		http: &http.Client{Transport: &http.Transport{DialContext: dial, DisableKeepAlives: true}},
 	}
 }
 

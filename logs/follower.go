@@ -45,7 +45,8 @@ type follower struct {
 	pos     position
 	marks   []passed // since pos.Done, oldest first
 	bufs    *buffers
-	unsaved bool // the last checkpoint failed
+	unsaved bool  // the last checkpoint failed
+	doubt   error // why the source may not have shown the log's end
 
 	wake      chan struct{}
 	finishing chan struct{}
@@ -128,7 +129,7 @@ func follow(ctx context.Context, c followerConfig) (*follower, error) {
 		defer f.source.close()
 		defer f.stop(nil)
 		defer context.AfterFunc(ctx, f.interrupt)()
-		f.err = errors.Join(f.run(ctx), f.account())
+		f.err = errors.Join(f.run(ctx), f.doubt, f.account())
 		f.checkpoint()
 		f.release()
 	}()

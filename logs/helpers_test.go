@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -169,6 +170,20 @@ type testWriter struct{ t testing.TB }
 func (w testWriter) Write(p []byte) (int, error) {
 	w.t.Logf("%s", bytes.TrimSpace(p))
 	return len(p), nil
+}
+
+// awaitNone waits until no goroutine's stack names the function.
+func awaitNone(t *testing.T, function string) {
+	t.Helper()
+	// Shorter than the time after which HTTP's idle connections end by themselves.
+	for deadline := time.Now().Add(requestTimeout / 2); ; time.Sleep(10 * time.Millisecond) {
+		stacks := make([]byte, 4<<20)
+		stacks = stacks[:runtime.Stack(stacks, true)]
+		if !bytes.Contains(stacks, []byte(function)) {
+			return
+		}
+		must.True(t, time.Now().Before(deadline), must.Sprintf("%s:\n%s", function, stacks))
+	}
 }
 
 // soon bounds what a test waits for.

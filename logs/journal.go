@@ -13,6 +13,8 @@ import (
 	"strconv"
 	"syscall"
 	"time"
+
+	"github.com/hashicorp/go-hclog"
 )
 
 // journalLog is the log of a container with podman's log driver journald as a follower's source: the entries that
@@ -54,7 +56,11 @@ func (j *journalLog) carry(ctx context.Context, last bool) (more bool, err error
 		// A journalctl that follows does not tell where the end is, so the rest is read by one that does not.
 		j.reader.close()
 		if err := j.journalctl.sync(ctx); err != nil {
-			j.logger.Debug("the journal was not synchronized; it may lack the very last lines", "task", j.req.Task, "error", err)
+			level := hclog.Debug // journald lets root alone ask for that
+			if os.Geteuid() == 0 {
+				level, j.doubt = hclog.Warn, err
+			}
+			j.logger.Log(level, "the journal was not synchronized; it may lack the very last lines", "task", j.req.Task, "error", err)
 		}
 		j.reader, j.ending = j.read(ctx, false), true
 	}
@@ -87,7 +93,7 @@ func (j *journalLog) skip() (bool, error) { return false, nil }
 func (j *journalLog) backlog() (int64, error) { return 0, nil }
 
 func (j *journalLog) lost() (string, error) {
-	return "the end of its log is only in the journal (journalctl " + match(j.req.Container) + ")", nil
+	return "the end of its log may be only in the journal (journalctl " + match(j.req.Container) + ")", nil
 }
 
 // journalReader reads a container's entries of the journal with a child process, journalctl(1): systemd has no
@@ -273,7 +279,7 @@ func (j journalctl) check(ctx context.Context, q FollowRequest) error {
 	return nil
 }
 
-// sync waits until the journal has all that was sent to it. journald lets root alone ask for that.
+// sync waits until the journal has all that was sent to it.
 func (j journalctl) sync(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, journalSyncTimeout)
 	defer cancel()

@@ -77,6 +77,9 @@ func (j *journal) print(s stream, text string) {
 	}
 }
 
+// unsynchronized is the suffix of a file beside the journal that makes --sync fail.
+const unsynchronized = ".unsynchronized"
+
 // fakeJournalctl is what the log process asks of journalctl(1), over a journal in a file. When it follows, it ends like one
 // that was killed every 2500 entries.
 func fakeJournalctl(path string, args []string) error {
@@ -93,7 +96,12 @@ func fakeJournalctl(path string, args []string) error {
 		}
 	}
 	switch {
-	case slices.Contains(args, "--sync"), slices.Contains(args, "--lines=0"):
+	case slices.Contains(args, "--sync"):
+		if _, err := os.Stat(path + unsynchronized); err == nil {
+			return errors.New("refused")
+		}
+		return nil
+	case slices.Contains(args, "--lines=0"):
 		return nil
 	case !slices.Contains(args, "--output=export"), !slices.Contains(args, "--no-tail"):
 		return fmt.Errorf("called with %q", args)
@@ -259,8 +267,27 @@ func TestJournalRefused(t *testing.T) {
 			tasks, err := p.Tasks(soon(t))
 			must.NoError(t, err)
 			must.SliceEmpty(t, tasks)
+			awaitNone(t, "(*journalReader)")
+			awaitNone(t, "(*follower)")
 		})
 	}
+}
+
+// What a journal that was not synchronized has is delivered, and root, whom journald obeys, says that it may not be all.
+func TestJournalUnsynchronized(t *testing.T) {
+	x, j := newJournalFixture(t, "a/web")
+	p := serve(t, ServeConfig{})
+	out := newLogmon(t, x.req.Stdout)
+	must.NoError(t, p.Follow(soon(t), x.req))
+	must.NoError(t, os.WriteFile(j.file.Name()+unsynchronized, nil, 0o600))
+	j.print(stdout, numbered(1, 500))
+	err := p.Finish(soon(t), x.req.Task)
+	if os.Geteuid() == 0 {
+		must.ErrorContains(t, err, "the end of its log may be only in the journal (journalctl CONTAINER_ID_FULL="+testContainer+"): journalctl --sync: exit status 1")
+	} else {
+		must.NoError(t, err)
+	}
+	must.EqOp(t, numbered(1, 500), out.end())
 }
 
 func TestReadEntry(t *testing.T) {

@@ -47,8 +47,9 @@ type position struct {
 	MidLine [streams]bool
 }
 
-// positionMagic starts a saved position and names its version.
-const positionMagic = "nplogs1\n"
+// positionMagic starts a saved position and names the version of its layout. One of another version counts as none: the
+// log is carried from its start.
+const positionMagic = "nplogs2\n"
 
 // saveTo overwrites the position in f. It fits a page: a process that is killed leaves the old
 // one or the new one. Nothing is synced, since containers do not survive the kernel either.

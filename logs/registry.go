@@ -144,20 +144,30 @@ func (r *registry) follow(ctx context.Context, q FollowRequest) error {
 
 // begin opens a task that was never followed.
 func (r *registry) begin(t *task) error {
-	err := os.Remove(r.path(t, positionSuffix)) // of a run with the same key, that a kill has left
-	if errors.Is(err, fs.ErrNotExist) {
-		err = nil
+	if err := r.prepare(t); err != nil {
+		// Forgotten first, so that nobody opens it in another try.
+		t.err = errors.Join(err, r.forget(t))
+		close(t.opened)
+		return t.err
 	}
-	if err == nil && t.req.Container != "" {
-		err = r.journalctl.check(r.ctx, t.req)
-	}
-	if err == nil {
-		err = r.saveRequest(t)
-	}
-	if err = errors.Join(err, r.open(t, nil)); err != nil {
+	if err := r.open(t, nil); err != nil {
 		return errors.Join(err, r.forget(t))
 	}
 	return nil
+}
+
+// prepare does what comes before a task is opened for the first time.
+func (r *registry) prepare(t *task) error {
+	// Of a run with the same key, that a kill has left.
+	if err := os.Remove(r.path(t, positionSuffix)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	if t.req.Container != "" {
+		if err := r.journalctl.check(r.ctx, t.req); err != nil {
+			return err
+		}
+	}
+	return r.saveRequest(t)
 }
 
 // failed tells whether the task could not be opened.
@@ -258,7 +268,9 @@ func (r *registry) restore(kept map[string]*os.File) error {
 			continue
 		}
 		t := r.newTask(q)
+		r.mu.Lock() // those before may be forgotten meanwhile
 		r.tasks[q.Task] = t
+		r.mu.Unlock()
 		mine := make(map[string]*os.File)
 		for _, name := range []string{t.logName(), t.fifoName(stdout), t.fifoName(stderr)} {
 			if f, ok := kept[name]; ok {
@@ -328,6 +340,7 @@ func (r *registry) forget(t *task) error {
 	return err
 }
 
+// closeTask is for a task whose follower has ended, or never began.
 func (r *registry) closeTask(t *task) error {
 	var errs []error
 	for _, suffix := range []string{requestSuffix, positionSuffix} {

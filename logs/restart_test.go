@@ -2,6 +2,7 @@ package logs
 
 import (
 	"os"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -82,6 +83,26 @@ func TestGoneWhileDown(t *testing.T) {
 	p.drop("")
 	must.NoError(t, os.RemoveAll(x.dir))
 	p.start()
+	ctx := soon(t)
+	for {
+		tasks, err := p.Tasks(ctx)
+		must.NoError(t, err)
+		if len(tasks) == 0 {
+			break
+		}
+	}
+}
+
+// After a reboot all have gone, and are forgotten at the same time.
+func TestAllGoneWhileDown(t *testing.T) {
+	p := serve(t, ServeConfig{})
+	for i := range 50 {
+		x := newFixture(t, strconv.Itoa(i))
+		must.NoError(t, p.Follow(soon(t), x.req))
+		must.NoError(t, os.RemoveAll(x.dir))
+	}
+	must.NoError(t, p.stop())
+	p = serve(t, p.config)
 	ctx := soon(t)
 	for {
 		tasks, err := p.Tasks(ctx)

@@ -75,6 +75,7 @@ func TestEnsure(t *testing.T) {
 	_, err = ensure()
 	must.NoError(t, err)
 	must.Zero(t, s.restarted)
+	awaitNone(t, "net/http.(*persistConn)")
 
 	s.stop() // it does not answer now
 	_, err = ensure()

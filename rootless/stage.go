@@ -71,7 +71,11 @@ func ClearStage(u User, id string) error {
 	if err := checkName(id); err != nil {
 		return fmt.Errorf("staging for host user %s: id %w", u, err)
 	}
-	return stageOf(u, id).Close()
+	left := stageOf(u, id)
+	if _, err := os.Lstat(left.dir); errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return left.Close()
 }
 
 // stageOf is a stage that may not exist.

@@ -20,6 +20,7 @@ type manager interface {
 	RestartUnit(ctx context.Context, name string) error
 	UnitState(ctx context.Context, name string) (load, active, sub string, err error)
 	EnableLinger(ctx context.Context, uid uint32) error
+	LoggedIn(ctx context.Context, uid uint32) bool
 	Activated(ctx context.Context, unit string) (at time.Duration, active bool, err error)
 	Stopping(ctx context.Context) (bool, error)
 	Close()
@@ -136,9 +137,10 @@ func (e *Endpoint) startManager(ctx context.Context, user rootless.User) error {
 
 // freshRuntimeDir gives a user a new runtime directory when the user's manager was killed. podman takes what it finds
 // there for alive, such as its pause process, and then fails at every start; without it, it starts as after a reboot.
+// A user who is logged in keeps the directory: it has more in it than podman's files.
 func freshRuntimeDir(ctx context.Context, system manager, user rootless.User) error {
 	_, active, _, err := system.UnitState(ctx, userManagerUnit(user))
-	if err != nil || active != "failed" {
+	if err != nil || active != "failed" || system.LoggedIn(ctx, user.UID) {
 		return err
 	}
 	return system.StopUnit(ctx, fmt.Sprintf("user-runtime-dir@%d.service", user.UID))
@@ -146,9 +148,9 @@ func freshRuntimeDir(ctx context.Context, system manager, user rootless.User) er
 
 // ManagerRuns tells whether the systemd manager on which the endpoint's containers depend, that of the host user, has
 // run without an end since a time after boot, and is not about to end. For root's it tells whether the host is not
-// being shut down. Nothing ends containers together where systemd does not manage the socket.
+// being shut down.
 func (e *Endpoint) ManagerRuns(ctx context.Context, since time.Duration) (bool, error) {
-	if !e.managed {
+	if e.User() == rootless.Unknown {
 		return true, nil
 	}
 	system, err := e.registry.connect(ctx, nil)

@@ -28,6 +28,7 @@ type fakeHost struct {
 	manager   string           // state of the user's manager
 	activated time.Duration    // when that became active, after boot
 	stopping  bool             // the host is going down
+	loggedIn  bool             // the user is
 	reset     bool             // podman.socket is active, but its file is not there
 	infos     atomic.Int32
 	unit      fakeUnit
@@ -93,6 +94,7 @@ func (b *fakeBus) UnitState(context.Context, string) (load, active, sub string, 
 	return "loaded", b.host.manager, "", nil
 }
 
+func (b *fakeBus) LoggedIn(context.Context, uint32) bool      { return b.host.loggedIn }
 func (b *fakeBus) EnableLinger(context.Context, uint32) error { return b.host.do(b.name + " linger") }
 func (b *fakeBus) Activated(context.Context, string) (time.Duration, bool, error) {
 	return b.host.activated, b.host.manager == "active", b.host.do(b.name + " activated")
@@ -224,6 +226,11 @@ func TestActivateAfterKill(t *testing.T) {
 	h.manager = "failed"
 	must.NoError(t, e.startSocket(t.Context()))
 	must.Eq(t, []string{"IDs", "system bus", "system stop user-runtime-dir@65534.service", "system user@65534.service", "user bus", "user podman.socket"}, h.took())
+
+	h, e, _ = newFakeHost(t, 65534, Options{})
+	h.manager, h.loggedIn = "failed", true
+	must.NoError(t, e.startSocket(t.Context()))
+	must.SliceNotContains(t, h.took(), "system stop user-runtime-dir@65534.service")
 }
 
 func TestActivateAsAgentWithoutRoot(t *testing.T) {

@@ -46,6 +46,10 @@ type ContainerState struct {
 	Error      string
 }
 
+// Ended tells whether podman has recorded the end of the last run. It keeps the time of an earlier end while a new run
+// is on.
+func (s ContainerState) Ended() bool { return !s.Running && !s.FinishedAt.IsZero() }
+
 // ContainerConfig is what runs in a container.
 type ContainerConfig struct {
 	Hostname   string

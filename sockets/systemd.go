@@ -270,11 +270,26 @@ func (s *Systemd) EnableLinger(ctx context.Context, uid uint32) error {
 
 // lingers tells whether the user's manager is known to outlive the user's sessions.
 func (s *Systemd) lingers(ctx context.Context, uid uint32) bool {
-	var path dbus.ObjectPath
 	var lingers bool
-	err := s.bus.Object(login1, "/org/freedesktop/login1").CallWithContext(ctx, login1+".Manager.GetUser", 0, uid).Store(&path)
-	if err == nil {
-		err = s.bus.Object(login1, path).CallWithContext(ctx, "org.freedesktop.DBus.Properties.Get", 0, login1+".User", "Linger").Store(&lingers)
-	}
+	err := s.user(ctx, uid, "Linger", &lingers)
 	return err == nil && lingers // an error says that the user is not there (yet), or is the next call's, too
+}
+
+// LoggedIn tells whether the user is known to have a session. It is for a connection to the system's bus.
+func (s *Systemd) LoggedIn(ctx context.Context, uid uint32) bool {
+	var sessions []struct {
+		ID   string
+		Path dbus.ObjectPath
+	}
+	err := s.user(ctx, uid, "Sessions", &sessions)
+	return err == nil && len(sessions) > 0
+}
+
+// user asks logind for a property of a user who is logged in or lingers.
+func (s *Systemd) user(ctx context.Context, uid uint32, property string, value any) error {
+	var path dbus.ObjectPath
+	if err := s.bus.Object(login1, "/org/freedesktop/login1").CallWithContext(ctx, login1+".Manager.GetUser", 0, uid).Store(&path); err != nil {
+		return err
+	}
+	return s.bus.Object(login1, path).CallWithContext(ctx, "org.freedesktop.DBus.Properties.Get", 0, login1+".User", property).Store(value)
 }

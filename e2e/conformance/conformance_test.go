@@ -90,9 +90,13 @@ func start(t *testing.T) podman {
 	})
 	must.True(t, is)
 
+	// What Nomad would make of an empty block, but for the sockets.
 	var config []byte
 	must.NoError(t, base.MsgPackEncode(&config, map[string]any{
 		"socket":              []map[string]any{{"name": "rootless", "host_user": "team-a"}, {"name": "rootful", "host_user": "root"}},
+		"rootless":            map[string]any{"linger": true, "min_uid": 1000},
+		"volumes":             map[string]any{"enabled": true},
+		"gc":                  map[string]any{"container": true, "dangling_containers": map[string]any{"enabled": true, "creation_grace": "5m"}},
 		"client_http_timeout": "60s",
 	}))
 	must.NoError(t, driver.SetConfig(&base.Config{ApiVersion: drivers.ApiVersion010, PluginConfig: config}))
