@@ -82,7 +82,7 @@ func only(groups ...string) func(*api.Job) {
 // stop stops the job as an operator does, and leaves its allocations to be looked at.
 func (j *job) stop(t *testing.T) {
 	t.Helper()
-	_, _, err := nomad.Jobs().Deregister(*j.ID, false, nil)
+	_, _, err := nomad.Jobs().Deregister(*j.ID, false, &api.WriteOptions{Namespace: j.namespace()})
 	must.NoError(t, err)
 }
 
@@ -93,7 +93,7 @@ func (j *job) purge(t *testing.T) {
 		j.tell(t)
 	}
 	allocs := j.allocs(t)
-	_, _, err := nomad.Jobs().Deregister(*j.ID, true, nil)
+	_, _, err := nomad.Jobs().Deregister(*j.ID, true, &api.WriteOptions{Namespace: j.namespace()})
 	must.NoError(t, err)
 	for _, stub := range allocs {
 		var index uint64
@@ -132,9 +132,17 @@ func (j *job) tell(t *testing.T) {
 	}
 }
 
+// namespace is the job's Nomad namespace.
+func (j *job) namespace() string {
+	if j.Namespace == nil {
+		return api.DefaultNamespace
+	}
+	return *j.Namespace
+}
+
 func (j *job) allocs(t *testing.T) []*api.AllocationListStub {
 	t.Helper()
-	allocs, _, err := nomad.Jobs().Allocations(*j.ID, true, nil)
+	allocs, _, err := nomad.Jobs().Allocations(*j.ID, true, &api.QueryOptions{Namespace: j.namespace()})
 	must.NoError(t, err)
 	return allocs
 }
@@ -153,7 +161,7 @@ func (j *job) group(task string) string {
 
 // state is the newest allocation with that task and the task's state in it, once Nomad knows more than at the index.
 func (j *job) state(task string, index uint64) (*api.AllocationListStub, *api.TaskState, uint64, error) {
-	stubs, meta, err := nomad.Jobs().Allocations(*j.ID, true, &api.QueryOptions{WaitIndex: index, WaitTime: 10 * time.Second})
+	stubs, meta, err := nomad.Jobs().Allocations(*j.ID, true, &api.QueryOptions{Namespace: j.namespace(), WaitIndex: index, WaitTime: 10 * time.Second})
 	if err != nil {
 		return nil, nil, 0, err
 	}

@@ -1,0 +1,209 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/hashicorp/nomad/api"
+	"github.com/shoenig/test/must"
+)
+
+// Many tasks of users whose managers do not run share one activation of each user.
+func TestStorm(t *testing.T) {
+	users := map[string]hostUser{"b": teamB, "c": teamC, "d": teamD}
+	for _, user := range users {
+		must.False(t, user.managerRuns())
+	}
+	began := now(t)
+	j := run(t, "storm")
+	running := map[string][]*api.AllocationListStub{}
+	eventually(t, "30 running tasks", func() error {
+		clear(running)
+		for _, stub := range j.allocs(t) {
+			if stub.ClientStatus == api.AllocClientStatusRunning {
+				running[stub.TaskGroup] = append(running[stub.TaskGroup], stub)
+			}
+		}
+		for group := range users {
+			if len(running[group]) < 10 {
+				return fmt.Errorf("%d tasks of group %s", len(running[group]), group)
+			}
+		}
+		return nil
+	})
+
+	for group, user := range users {
+		userNS := ""
+		for _, stub := range running[group] {
+			must.Eq(t, 0, stub.TaskStates[group].Restarts)
+			container := user.container(t, &api.Allocation{ID: stub.ID}, group)
+			must.StrHasPrefix(t, fmt.Sprintf("/user.slice/user-%d.slice/user@%d.service/", user.uid, user.uid), container.State.CgroupPath)
+			first, last := user.subordinateIDs(t)
+			for _, uid := range container.uids(t) {
+				must.True(t, uid == user.uid || first <= uid && uid <= last, must.Sprint(uid))
+			}
+			ns := namespace(t, container.State.Pid, "user")
+			if userNS == "" {
+				userNS = ns
+			}
+			must.Eq(t, userNS, ns)
+		}
+		must.Eq(t, 1, journalLines(t, began, fmt.Sprintf("Started user@%d.service", user.uid)), must.Sprint(user.name))
+		must.Eq(t, 1, journalLines(t, began, `podman is active: .*host user `+user.name), must.Sprint(user.name))
+	}
+}
+
+// now is a time of the journal.
+func now(t *testing.T) string { return command(t, "date", "+%s.%N") }
+
+// journalLines counts the entries of the system's journal since a time that match a regular expression.
+func journalLines(t *testing.T, since, pattern string) int {
+	t.Helper()
+	command(t, "journalctl", "--sync")
+	out, err := try("journalctl", "--quiet", "--output=cat", "--since=@"+since, "--grep="+pattern)
+	if exit := (*exec.ExitError)(nil); err != nil && (!errors.As(err, &exit) || exit.ExitCode() != 1 || out != "") {
+		t.Fatal(err) // 1: nothing matches
+	}
+	if out == "" {
+		return 0
+	}
+	return strings.Count(out, "\n") + 1
+}
+
+// What happens to one user's podman is noticed at once, does not touch the others', and is over when a task asks for it.
+func TestTroubles(t *testing.T) {
+	others := run(t, "routing", only("user"))
+	bystander := runningAs(t, others, "user", teamB)
+	for _, tc := range []struct {
+		what   string
+		do     func(*testing.T)
+		says   string // what the driver says of team-a's podman; empty when there is nothing to say
+		kept   bool   // the running task goes on
+		mended func(*testing.T)
+	}{
+		{
+			what: "podman.socket is stopped", says: "podman.socket is inactive", kept: true,
+			do: func(t *testing.T) { teamA.systemctl(t, "stop", "podman.socket") },
+		},
+		{
+			what: "podman.socket is masked", says: "podman.socket is inactive", kept: true,
+			do:     func(t *testing.T) { teamA.systemctl(t, "mask", "--now", "podman.socket") },
+			mended: func(t *testing.T) { teamA.systemctl(t, "unmask", "podman.socket") },
+		},
+		{
+			what: "the system's bus is restarted", kept: true,
+			do: func(t *testing.T) { command(t, "systemctl", "restart", "dbus.service") },
+		},
+		{
+			what: "the user is logged out by force", says: "has ended",
+			do: func(t *testing.T) { command(t, "loginctl", "terminate-user", teamA.name) },
+		},
+		{
+			what: "the user's manager is stopped", says: "has ended",
+			do: func(t *testing.T) { command(t, "systemctl", "stop", "user@2001.service") },
+		},
+	} {
+		t.Run(tc.what, func(t *testing.T) {
+			j := run(t, "routing", only("unnamed"))
+			before := runningAs(t, j, "unnamed", teamA)
+			began, at := now(t), time.Now()
+			tc.do(t)
+			if tc.says != "" {
+				took := noticed(t, began, at, `podman is not active any more: .*`+tc.says)
+				must.Less(t, 2*time.Second, took)
+			}
+			if tc.mended != nil {
+				// Told to Nomad, and what asks for it now fails with the remedy.
+				eventually(t, "the health of the socket", func() error { return socketHealth("unhealthy") })
+				refused := run(t, "routing", only("unnamed"), renamed("routing-refused"))
+				_, state := refused.dead(t, "unnamed")
+				must.StrContains(t, events(state), "unmask it: systemctl --user --machine=team-a@ unmask podman.socket")
+				tc.mended(t)
+				eventually(t, "the health of the socket", func() error { return socketHealth("healthy") })
+			}
+			if tc.kept {
+				must.Eq(t, before.State.Pid, runningAs(t, j, "unnamed", teamA).State.Pid)
+			} else {
+				_, state := j.dead(t, "unnamed")
+				must.True(t, state.Failed, must.Sprint(events(state)))
+			}
+			again := run(t, "routing", only("unnamed"), renamed("routing-again"))
+			runningAs(t, again, "unnamed", teamA)
+			must.Eq(t, bystander.State.Pid, runningAs(t, others, "user", teamB).State.Pid)
+		})
+	}
+
+	t.Run("the podman service is killed while a task starts", func(t *testing.T) {
+		j := run(t, "routing", only("unnamed"), retried)
+		eventually(t, "the podman service of team-a", func() error {
+			pid := teamA.systemctl(t, "show", "--property=MainPID", "--value", "podman.service")
+			if pid == "0" {
+				return errors.New("it does not run")
+			}
+			return syscall.Kill(number(t, pid), syscall.SIGKILL)
+		})
+		runningAs(t, j, "unnamed", teamA)
+		must.Eq(t, bystander.State.Pid, runningAs(t, others, "user", teamB).State.Pid)
+	})
+}
+
+// runningAs is the container of a task that runs as the user.
+func runningAs(t *testing.T, j *job, task string, user hostUser) container {
+	t.Helper()
+	found := user.container(t, j.running(t, task), task)
+	_, err := os.Stat(found.cgroup())
+	must.NoError(t, err)
+	return found
+}
+
+// noticed waits for the driver's word and returns how long it took.
+func noticed(t *testing.T, since string, at time.Time, pattern string) time.Duration {
+	t.Helper()
+	var entry time.Time
+	eventually(t, "the driver's word: "+pattern, func() error {
+		out, err := try("journalctl", "--quiet", "--output=short-unix", "--unit=nomad.service", "--since=@"+since, "--grep="+pattern)
+		if err != nil {
+			return err
+		}
+		var seconds float64
+		if _, err := fmt.Sscan(out, &seconds); err != nil {
+			return err
+		}
+		entry = time.UnixMicro(int64(seconds * 1e6))
+		return nil
+	})
+	return entry.Sub(at)
+}
+
+// socketHealth tells whether the health of the default socket is that.
+func socketHealth(want string) error {
+	node, err := readyNode()
+	if err != nil {
+		return err
+	}
+	if got := node.Attributes["driver.podman.health"]; got != want {
+		return fmt.Errorf("it is %s", got)
+	}
+	return nil
+}
+
+// renamed gives the job another name.
+func renamed(name string) func(*api.Job) { return func(j *api.Job) { j.ID, j.Name = &name, &name } }
+
+// retried has tasks tried again soon.
+func retried(j *api.Job) {
+	attempts, delay, fail := 5, time.Second, "fail"
+	for _, group := range j.TaskGroups {
+		for _, task := range group.Tasks {
+			task.RestartPolicy = &api.RestartPolicy{Attempts: &attempts, Delay: &delay, Mode: &fail}
+		}
+	}
+}
