@@ -51,10 +51,12 @@ func newNode(plugin *config.Plugin, logger hclog.Logger, changed func()) (*node,
 	node := &node{config: plugin, self: self, broken: map[string]error{}}
 	endpoints := node.endpoints(logger)
 	node.registry, err = sockets.New(endpoints, sockets.Options{
-		Linger:   plugin.Rootless.Linger,
-		Timeout:  plugin.ClientTimeout,
-		Logger:   logger,
-		OnChange: func(*sockets.Endpoint) { changed() },
+		Linger:       plugin.Rootless.Linger,
+		ReleaseAfter: plugin.Rootless.ReleaseAfter,
+		StateDir:     plugin.StateDir,
+		Timeout:      plugin.ClientTimeout,
+		Logger:       logger,
+		OnChange:     func(*sockets.Endpoint) { changed() },
 	})
 	if err != nil {
 		return nil, err

@@ -24,9 +24,6 @@ const (
 // reconciler removes, as long as the node's configuration holds, what no task owns: at its start, whenever a task has
 // been destroyed, and all that looks like nobody's once Nomad has had the time to take its tasks up again.
 func (d *Driver) reconciler(n *node) {
-	if !n.config.GC.Dangling.Enabled {
-		return
-	}
 	grace := time.After(n.config.GC.Dangling.Grace)
 	over := false // the grace
 	retry := firstRetry
@@ -41,6 +38,9 @@ func (d *Driver) reconciler(n *node) {
 		select {
 		case <-grace:
 			over = true
+			if err := n.registry.ReleaseUnused(); err != nil {
+				d.logger.Error("finding what was started for host users", "error", err)
+			}
 		case <-n.destroyed:
 		case <-again:
 		case <-n.ctx.Done():
@@ -54,6 +54,9 @@ func (d *Driver) reconciler(n *node) {
 // something could not be removed.
 func (d *Driver) reconcile(ctx context.Context, n *node, known bool) (done bool) {
 	dangling := n.config.GC.Dangling
+	if !dangling.Enabled {
+		return true
+	}
 	done = true
 	noted, err := n.intents.all()
 	if err != nil {
@@ -96,6 +99,7 @@ func (d *Driver) clear(ctx context.Context, n *node, left intent) error {
 	if err != nil {
 		return err
 	}
+	defer endpoint.Hold()()
 	client, err := endpoint.Activate(ctx)
 	if err != nil {
 		return err

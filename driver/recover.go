@@ -36,7 +36,7 @@ func (d *Driver) RecoverTask(handle *drivers.TaskHandle) error {
 	}
 	name := spec.ContainerName(recovered.cfg)
 	if !d.claims.try(name) {
-		return fmt.Errorf("recovering task %s: its container %s is in other hands", recovered.cfg.ID, name)
+		return errors.Join(fmt.Errorf("recovering task %s: its container %s is in other hands", recovered.cfg.ID, name), recovered.release())
 	}
 	if err := d.rewatch(recovered); err != nil {
 		d.claims.release(name)
@@ -45,7 +45,7 @@ func (d *Driver) RecoverTask(handle *drivers.TaskHandle) error {
 	if handle.Version == handleVersion && recovered.process == nil && !node.begun(recovered) {
 		// Nomad hands over also what it has destroyed, and would take a task for running until it has heard that it is not.
 		d.claims.release(name)
-		return fmt.Errorf("recovering task %s: it was destroyed", recovered.cfg.ID)
+		return errors.Join(fmt.Errorf("recovering task %s: it was destroyed", recovered.cfg.ID), recovered.release())
 	}
 	d.resume(node, recovered)
 	d.tasks.put(recovered.cfg.ID, recovered)
@@ -73,7 +73,9 @@ func (n *node) decodeHandle(handle *drivers.TaskHandle) (*task, error) {
 		return nil, fmt.Errorf("its handle has version %d, this driver knows %d and %d", handle.Version, foreignVersion, handleVersion)
 	}
 	// One whose user nobody knows at the moment is looked up again when it is needed.
-	t.endpoint, _ = n.endpointOf(t.state.HostUID, t.state.Socket)
+	if t.endpoint, _ = n.endpointOf(t.state.HostUID, t.state.Socket); t.endpoint != nil {
+		t.unhold = t.endpoint.Hold()
+	}
 	return t, nil
 }
 

@@ -64,6 +64,8 @@ type start struct {
 	spec     *spec.Spec
 	id       string
 	task     *task
+	// unhold lets go of the endpoint, whose podman is kept as long as the task is there.
+	unhold func()
 	// container is the container as podman sees it after the start.
 	container *sockets.Container
 
@@ -184,6 +186,11 @@ func (s *start) route(ctx context.Context) (err error) {
 	if s.endpoint, err = s.node.route(s.conf, s.cfg.Namespace); err != nil {
 		return err
 	}
+	s.unhold = s.endpoint.Hold()
+	s.undo = append(s.undo, func(context.Context) error {
+		s.unhold()
+		return nil
+	})
 	return s.endpoint.CheckActivatable(ctx)
 }
 
@@ -284,7 +291,7 @@ func (s *start) watch(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	s.task = &task{cfg: s.cfg, endpoint: s.endpoint, taken: closed, state: taskState{
+	s.task = &task{cfg: s.cfg, endpoint: s.endpoint, taken: closed, unhold: s.unhold, state: taskState{
 		ContainerID: s.id,
 		HostUID:     s.endpoint.User().UID,
 		Socket:      s.endpoint.Name(),

@@ -49,6 +49,9 @@ type task struct {
 	// endpoint is nil while nobody knows it: a host user whom the directory service does not know yet.
 	endpoint *sockets.Endpoint
 
+	// unhold lets go of the endpoint; nil while that is not known.
+	unhold func()
+
 	// taken is closed when the fields below are set, which may take a while for a recovered task.
 	taken <-chan struct{}
 	// giveUp ends that early; nil when nothing has to be asked for.
@@ -236,6 +239,9 @@ func (t *task) release() error {
 	}
 	if t.cgroup != nil {
 		errs = append(errs, t.cgroup.Close())
+	}
+	if t.unhold != nil {
+		t.unhold()
 	}
 	return errors.Join(errs...)
 }

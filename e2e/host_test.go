@@ -66,6 +66,18 @@ func (u hostUser) lingers() bool {
 	return err == nil
 }
 
+// systemctl speaks to the user's systemd manager.
+func (u hostUser) systemctl(t *testing.T, args ...string) string {
+	t.Helper()
+	out, err := u.trySystemctl(args...)
+	must.NoError(t, err)
+	return out
+}
+
+func (u hostUser) trySystemctl(args ...string) (string, error) {
+	return try("systemctl", append([]string{"--user", "--machine=" + u.name + "@"}, args...)...)
+}
+
 // podman runs podman as the user would.
 func (u hostUser) podman(t *testing.T, args ...string) string {
 	t.Helper()

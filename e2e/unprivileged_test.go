@@ -146,12 +146,6 @@ func awaitUnprivileged(t *testing.T, after time.Time) *api.Node {
 	return node
 }
 
-// systemctl speaks to the user's systemd manager.
-func (u hostUser) systemctl(t *testing.T, args ...string) string {
-	t.Helper()
-	return command(t, "systemctl", append([]string{"--user", "--machine=" + u.name + "@"}, args...)...)
-}
-
 // logProcessOf is the log process of an agent that runs as this user.
 func logProcessOf(t *testing.T, user hostUser) int {
 	t.Helper()

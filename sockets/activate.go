@@ -20,7 +20,10 @@ type manager interface {
 	RestartUnit(ctx context.Context, name string) error
 	UnitState(ctx context.Context, name string) (load, active, sub string, err error)
 	EnableLinger(ctx context.Context, uid uint32) error
+	DisableLinger(ctx context.Context, uid uint32) error
+	Lingers(ctx context.Context, uid uint32) bool
 	LoggedIn(ctx context.Context, uid uint32) bool
+	Running(ctx context.Context, pattern string) (bool, error)
 	Activated(ctx context.Context, unit string) (at time.Duration, active bool, err error)
 	Stopping(ctx context.Context) (bool, error)
 	Close()
@@ -57,6 +60,8 @@ func (e *Endpoint) activate() error {
 		return fmt.Errorf("activating podman of %s: %w", e.client.owner, err)
 	}
 	defer end()
+	e.turn.Lock()
+	defer e.turn.Unlock()
 	if e.State().Active {
 		if conn, err := e.dial(ctx); err == nil {
 			return conn.Close()
@@ -117,6 +122,9 @@ func (e *Endpoint) startManager(ctx context.Context, user rootless.User) error {
 			return err
 		}
 		defer system.Close()
+		if err := e.noteManager(ctx, system, user); err != nil {
+			return err
+		}
 		if options.Linger {
 			if err := system.EnableLinger(ctx, user.UID); err != nil {
 				return fmt.Errorf("%w; without lingering the user's tasks end with their last session (to accept that, set rootless { linger = false })", err)
@@ -133,6 +141,28 @@ func (e *Endpoint) startManager(ctx context.Context, user rootless.User) error {
 		}
 	}
 	return nil
+}
+
+// noteManager notes what of the user's manager is not there yet.
+func (e *Endpoint) noteManager(ctx context.Context, system manager, user rootless.User) error {
+	_, active, _, err := system.UnitState(ctx, userManagerUnit(user))
+	if err != nil {
+		return err
+	}
+	lingers := !e.registry.options.Linger || system.Lingers(ctx, user.UID)
+	return e.registry.noteStarted(user.UID, func(what *started) {
+		what.Manager = what.Manager || active != "active"
+		what.Linger = what.Linger || !lingers
+	})
+}
+
+// noteSocket notes that podman.socket is not active yet.
+func (e *Endpoint) noteSocket(ctx context.Context, systemd manager, user rootless.User) error {
+	_, active, _, err := systemd.UnitState(ctx, socketUnit)
+	if err != nil || active == "active" {
+		return err
+	}
+	return e.registry.noteStarted(user.UID, func(what *started) { what.Socket = true })
 }
 
 // freshRuntimeDir gives a user a new runtime directory when the user's manager was killed. podman takes what it finds
@@ -187,6 +217,11 @@ func (e *Endpoint) startUnit(ctx context.Context, user *rootless.User) error {
 		return err
 	}
 	defer systemd.Close()
+	if user != nil && e.registry.agent == 0 {
+		if err := e.noteSocket(ctx, systemd, *user); err != nil {
+			return err
+		}
+	}
 	err = systemd.StartUnit(ctx, socketUnit)
 	if err == nil && e.lostSocket(ctx) {
 		err = systemd.RestartUnit(ctx, socketUnit)

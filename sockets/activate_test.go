@@ -21,20 +21,23 @@ import (
 
 // fakeHost stands for systemd and podman: podman.socket, once started, makes a service listen.
 type fakeHost struct {
-	t         *testing.T
-	path      string
-	fail      map[string]error // by what would be logged
-	gate      chan struct{}    // podman.socket starts once it is closed
-	manager   string           // state of the user's manager
-	activated time.Duration    // when that became active, after boot
-	stopping  bool             // the host is going down
-	loggedIn  bool             // the user is
-	reset     bool             // podman.socket is active, but its file is not there
-	infos     atomic.Int32
-	unit      fakeUnit
-	mu        sync.Mutex
-	log       []string
-	stopped   func()
+	t          *testing.T
+	path       string
+	fail       map[string]error // by what would be logged
+	gate       chan struct{}    // podman.socket starts once it is closed
+	manager    string           // state of the user's manager
+	activated  time.Duration    // when that became active, after boot
+	stopping   bool             // the host is going down
+	loggedIn   bool             // the user is
+	lingers    bool             // so does the user's manager
+	containers bool             // run there
+	socket     string           // state of podman.socket; default inactive
+	reset      bool             // podman.socket is active, but its file is not there
+	infos      atomic.Int32
+	unit       fakeUnit
+	mu         sync.Mutex
+	log        []string
+	stopped    func()
 }
 
 func (h *fakeHost) do(what string) error {
@@ -90,12 +93,20 @@ func (b *fakeBus) StopUnit(_ context.Context, name string) error {
 	return b.host.do(b.name + " stop " + name)
 }
 
-func (b *fakeBus) UnitState(context.Context, string) (load, active, sub string, err error) {
+func (b *fakeBus) UnitState(_ context.Context, unit string) (load, active, sub string, err error) {
+	if unit == socketUnit {
+		return "loaded", b.host.socket, "", nil
+	}
 	return "loaded", b.host.manager, "", nil
 }
 
-func (b *fakeBus) LoggedIn(context.Context, uint32) bool      { return b.host.loggedIn }
-func (b *fakeBus) EnableLinger(context.Context, uint32) error { return b.host.do(b.name + " linger") }
+func (b *fakeBus) DisableLinger(context.Context, uint32) error {
+	return b.host.do(b.name + " no linger")
+}
+func (b *fakeBus) Lingers(context.Context, uint32) bool          { return b.host.lingers }
+func (b *fakeBus) Running(context.Context, string) (bool, error) { return b.host.containers, nil }
+func (b *fakeBus) LoggedIn(context.Context, uint32) bool         { return b.host.loggedIn }
+func (b *fakeBus) EnableLinger(context.Context, uint32) error    { return b.host.do(b.name + " linger") }
 func (b *fakeBus) Activated(context.Context, string) (time.Duration, bool, error) {
 	return b.host.activated, b.host.manager == "active", b.host.do(b.name + " activated")
 }

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"sync"
 	"syscall"
+	"time"
 
 	"golang.org/x/sync/singleflight"
 
@@ -26,6 +27,7 @@ type Endpoint struct {
 	managed  bool // systemd starts it: path is where podman.socket of the user listens
 	client   *Client
 	flight   singleflight.Group
+	turn     sync.Mutex // of an activation or a release
 
 	mu    sync.Mutex
 	user  rootless.User
@@ -33,6 +35,9 @@ type Endpoint struct {
 	// watched is whether somebody watches podman.socket, and masked what that tells about its unit file.
 	watched bool
 	masked  error
+	// holds counts who needs it; releasing is what will release it when that is nobody.
+	holds     int
+	releasing *time.Timer
 }
 
 // State is what was last seen of an endpoint.

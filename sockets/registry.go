@@ -29,10 +29,14 @@ type EndpointConfig struct {
 
 // Options are what all endpoints of a registry share.
 type Options struct {
-	Linger   bool          // let the managers of users outlive their sessions
-	Timeout  time.Duration // for what podman answers at once; default 60 s
-	Logger   hclog.Logger
-	OnChange func(*Endpoint) // called after an endpoint's state has changed, without locks held; may be nil
+	Linger bool // let the managers of users outlive their sessions
+	// StateDir is where it is noted what was started for host users. Empty: nowhere.
+	StateDir string
+	// ReleaseAfter is how long after its last use that is kept; 0: for ever.
+	ReleaseAfter time.Duration
+	Timeout      time.Duration // for what podman answers at once; default 60 s
+	Logger       hclog.Logger
+	OnChange     func(*Endpoint) // called after an endpoint's state has changed, without locks held; may be nil
 }
 
 // Registry holds the endpoints that the configuration names and those that tasks ask for by host user.

@@ -236,6 +236,15 @@ func (s *Systemd) Activated(ctx context.Context, name string) (at time.Duration,
 	return time.Duration(microseconds) * time.Microsecond, state == "active", nil //nolint:gosec // after boot
 }
 
+// Running tells whether the manager has an active unit whose name matches a pattern (glob(7)).
+func (s *Systemd) Running(ctx context.Context, pattern string) (bool, error) {
+	units, err := s.conn.ListUnitsByPatternsContext(ctx, []string{"active"}, []string{pattern})
+	if err != nil {
+		return false, fmt.Errorf("asking %s for units %s: %w", s.manager, pattern, unitError(err))
+	}
+	return len(units) > 0, nil
+}
+
 // Stopping tells whether the manager is shutting down (SystemState of org.freedesktop.systemd1(5)).
 func (s *Systemd) Stopping(ctx context.Context) (bool, error) {
 	p, err := s.conn.SystemStateContext(ctx)
@@ -257,19 +266,30 @@ const login1 = "org.freedesktop.login1"
 // it does so already: an agent that is not root may not be allowed to ask for it. It is for a connection to the
 // system's bus.
 func (s *Systemd) EnableLinger(ctx context.Context, uid uint32) error {
-	if s.lingers(ctx, uid) {
+	if s.Lingers(ctx, uid) {
 		return nil
 	}
-	err := s.bus.Object(login1, "/org/freedesktop/login1").
-		CallWithContext(ctx, login1+".Manager.SetUserLinger", 0, uid, true, false).Err
-	if err != nil {
-		return fmt.Errorf("enabling lingering of UID %d: %w", uid, unitError(err))
+	if err := s.setLinger(ctx, uid, true); err != nil {
+		return fmt.Errorf("enabling lingering of UID %d: %w", uid, err)
 	}
 	return nil
 }
 
-// lingers tells whether the user's manager is known to outlive the user's sessions.
-func (s *Systemd) lingers(ctx context.Context, uid uint32) bool {
+// DisableLinger lets the manager of the user end with the user's last session, or now when there is none.
+func (s *Systemd) DisableLinger(ctx context.Context, uid uint32) error {
+	if err := s.setLinger(ctx, uid, false); err != nil {
+		return fmt.Errorf("disabling lingering of UID %d: %w", uid, err)
+	}
+	return nil
+}
+
+func (s *Systemd) setLinger(ctx context.Context, uid uint32, on bool) error {
+	return unitError(s.bus.Object(login1, "/org/freedesktop/login1").CallWithContext(ctx, login1+".Manager.SetUserLinger", 0, uid, on, false).Err)
+}
+
+// Lingers tells whether the user's manager is known to outlive the user's sessions. It is for a connection to the
+// system's bus.
+func (s *Systemd) Lingers(ctx context.Context, uid uint32) bool {
 	var lingers bool
 	err := s.user(ctx, uid, "Linger", &lingers)
 	return err == nil && lingers // an error says that the user is not there (yet), or is the next call's, too

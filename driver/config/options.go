@@ -74,6 +74,7 @@ var PluginOptions = []Option{
 	{"rootless.namespaces", "list(string)", "", "Globs of the Nomad namespaces whose tasks may name a `host_user`. Empty: all. `namespaces` of that user's own socket blocks hold too.", yes, "no", "TestNamespaces"},
 	{"rootless.min_uid", "number", "1000", "Users below this UID are refused.", yes, "no", "TestRouting"},
 	{"rootless.linger", "bool", "true", "Enable lingering for host users, so that a logout does not end their tasks.", yes, "no", "TestRouting"},
+	{"rootless.release_after", "string", "", "How long after its last task what the driver has started for a host user is kept: `podman.socket`, lingering, the user's manager. Unset: for ever.", yes, "no", "TestRelease"},
 	{"volumes", Block, "", "What tasks may mount.", yes, yes, "TestVolumes"},
 	{"volumes.enabled", "bool", "true", "Whether `volumes` may name paths outside the allocation's directory.", yes, yes, "TestVolumes"},
 	{"gc", Block, "", "What is removed when nobody needs it any more.", yes, yes, "TestGC"},

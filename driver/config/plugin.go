@@ -66,9 +66,13 @@ func matches(globs []string, name string) bool {
 type Rootless struct {
 	AllowUsers []string `codec:"allow_users"`
 	// Namespaces are globs of the Nomad namespaces whose tasks may name a host user, all when empty.
-	Namespaces []string `codec:"namespaces"`
-	MinUID     uint32   `codec:"min_uid"`
-	Linger     bool     `codec:"linger"`
+	Namespaces      []string `codec:"namespaces"`
+	MinUID          uint32   `codec:"min_uid"`
+	Linger          bool     `codec:"linger"`
+	ReleaseAfterRaw string   `codec:"release_after"`
+
+	// ReleaseAfter is ReleaseAfterRaw, parsed; 0: never.
+	ReleaseAfter time.Duration `codec:"-"`
 }
 
 // Volumes is the volumes block: what tasks may mount.
@@ -116,6 +120,11 @@ func (p *Plugin) parse() error {
 	p.ClientTimeout = timeout
 	if p.GC.Dangling.Grace, err = parseDuration(p.GC.Dangling.CreationGrace); err != nil {
 		wrong("gc.dangling_containers.creation_grace", "%w", err)
+	}
+	if p.Rootless.ReleaseAfterRaw != "" {
+		if p.Rootless.ReleaseAfter, err = parseDuration(p.Rootless.ReleaseAfterRaw); err != nil {
+			wrong("rootless.release_after", "%w", err)
+		}
 	}
 	if p.Logging, err = parseLogging(p.LoggingRaw); err != nil {
 		wrong("logging", "%w", err)

@@ -73,6 +73,7 @@ func TestPluginRefused(t *testing.T) {
 			namespaces  = ["team-*"]
 			default_for = ["other"]
 		}`, "socket.default_for"},
+		"release": {`rootless { release_after = "soon" }`, "rootless.release_after"},
 		"two defaults": {`socket {
 			host_user   = "team-a"
 			default_for = ["x"]
