@@ -27,6 +27,16 @@ func (c client) place(j *api.Job) {
 	}
 }
 
+// placed is where place has the job run.
+func placed(j *api.Job) client {
+	for _, constraint := range j.Constraints {
+		if constraint.LTarget == "${node.class}" && constraint.RTarget == unprivileged.class {
+			return unprivileged
+		}
+	}
+	return labClient
+}
+
 // allocDir is the directory of an allocation there.
 func (c client) allocDir(alloc string) string { return filepath.Join(c.dataDir, "alloc", alloc) }
 

@@ -112,7 +112,7 @@ func (j *job) purge(t *testing.T) {
 	must.NoError(t, nomad.System().GarbageCollect())
 	for _, stub := range allocs {
 		eventually(t, "the removal of allocation "+stub.ID, func() error {
-			if _, err := os.Stat(allocDir(stub.ID)); !os.IsNotExist(err) {
+			if _, err := os.Stat(placed(j.Job).allocDir(stub.ID)); !os.IsNotExist(err) {
 				return fmt.Errorf("its directory is still there (%v)", err)
 			}
 			return nil
