@@ -226,6 +226,18 @@ func (j *job) succeeded(t *testing.T, task string) string {
 	return string(j.log(t, alloc, task, "stdout"))
 }
 
+// says waits until an event of the task says the text.
+func (j *job) says(t *testing.T, task, text string) *api.TaskState {
+	t.Helper()
+	_, state := j.await(t, task, "the event "+text, func(state *api.TaskState) error {
+		if !strings.Contains(events(state), text) {
+			return fmt.Errorf("its events are:\n%s", events(state))
+		}
+		return nil
+	})
+	return state
+}
+
 func lastEvent(state *api.TaskState) string {
 	if len(state.Events) == 0 {
 		return "no event"
