@@ -100,7 +100,7 @@ func TestExec(t *testing.T) {
 			if err == nil && code != 137 {
 				err = fmt.Errorf("exit code %d", code)
 			}
-			ended <- err
+			ended <- errors.Join(err, stdout.CloseWithError(err))
 		}()
 		awaitText(t, output, "ready")
 		j.stop(t)
@@ -123,7 +123,8 @@ func specialKeys(t *testing.T, alloc *api.Allocation, task string) {
 		if err == nil && code != 0 {
 			err = fmt.Errorf("exit code %d", code)
 		}
-		ended <- errors.Join(err, stdout.Close())
+		// Nobody waits for a session that has ended early.
+		ended <- errors.Join(err, input.CloseWithError(err), stdout.CloseWithError(err))
 	}()
 	for _, key := range []string{"a", "\x10", "\x11", "z"} {
 		_, err := io.WriteString(keys, key)
@@ -166,6 +167,7 @@ func terminal(t *testing.T, alloc *api.Allocation, task string) {
 		if err != nil {
 			t.Errorf("terminal session: %v", err)
 		}
+		_, _ = input.CloseWithError(err), stdout.CloseWithError(err) // these cannot fail
 		done <- code
 	}()
 	awaitOutput := bufio.NewReader(output)
@@ -194,7 +196,7 @@ func cancelled(t *testing.T, user hostUser, alloc *api.Allocation, task string) 
 	ended := make(chan error, 1)
 	go func() {
 		_, err := nomad.Allocations().Exec(ctx, alloc, task, false, []string{"sh", "-c", "sleep 4000 & while :; do echo tick; sleep 0.2; done"}, nothing(), stdout, io.Discard, nil, nil)
-		ended <- err
+		ended <- errors.Join(err, stdout.CloseWithError(err))
 	}()
 	awaitText(t, output, "tick")
 	must.Greater(t, 1, len(user.container(t, alloc, task).pids(t)))
@@ -253,27 +255,17 @@ func TestExecTemplateScript(t *testing.T) {
 	j := run(t, "exec", only("template"))
 	alloc := j.running(t, "template")
 
-	says := func(text string) *api.TaskState {
-		t.Helper()
-		_, state := j.await(t, "template", "the event "+text, func(state *api.TaskState) error {
-			if !strings.Contains(events(state), text) {
-				return fmt.Errorf("its events are:\n%s", events(state))
-			}
-			return nil
-		})
-		return state
-	}
 	script("hostname >/local/ran")
-	says("Template successfully ran script /bin/sh")
+	j.says(t, "template", "Template successfully ran script /bin/sh")
 	ran, err := os.ReadFile(filepath.Join(allocDir(alloc.ID), "template", "local", "ran"))
 	must.NoError(t, err)
 	must.Eq(t, teamA.container(t, alloc, "template").ID[:12], strings.TrimSpace(string(ran)))
 
 	script("exit 5")
-	says("exited with code code: 5")
+	j.says(t, "template", "exited with code code: 5")
 
 	script("sleep 5000 & sleep 5000")
-	state := says("it did not end within 10s and was killed")
+	state := j.says(t, "template", "it did not end within 10s and was killed")
 	must.Eq(t, "running", state.State)
 	onlyTheTask(t, teamA, alloc, "template")
 }

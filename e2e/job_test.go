@@ -112,7 +112,7 @@ func (j *job) purge(t *testing.T) {
 	must.NoError(t, nomad.System().GarbageCollect())
 	for _, stub := range allocs {
 		eventually(t, "the removal of allocation "+stub.ID, func() error {
-			if _, err := os.Stat(allocDir(stub.ID)); !os.IsNotExist(err) {
+			if _, err := os.Stat(placed(j.Job).allocDir(stub.ID)); !os.IsNotExist(err) {
 				return fmt.Errorf("its directory is still there (%v)", err)
 			}
 			return nil
@@ -232,6 +232,18 @@ func (j *job) succeeded(t *testing.T, task string) string {
 	alloc, state := j.dead(t, task)
 	must.False(t, state.Failed, must.Sprintf("task %s: %s\n%s", task, events(state), j.log(t, alloc, task, "stderr")))
 	return string(j.log(t, alloc, task, "stdout"))
+}
+
+// says waits until an event of the task says the text.
+func (j *job) says(t *testing.T, task, text string) *api.TaskState {
+	t.Helper()
+	_, state := j.await(t, task, "the event "+text, func(state *api.TaskState) error {
+		if !strings.Contains(events(state), text) {
+			return fmt.Errorf("its events are:\n%s", events(state))
+		}
+		return nil
+	})
+	return state
 }
 
 func lastEvent(state *api.TaskState) string {
