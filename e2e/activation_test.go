@@ -80,7 +80,7 @@ func journalLines(t *testing.T, since, pattern string) int {
 
 // What happens to one user's podman is noticed at once, does not touch the others', and is over when a task asks for it.
 func TestTroubles(t *testing.T) {
-	others := run(t, "routing", only("user"))
+	others := run(t, "routing", only("user"), renamed("routing-others"))
 	bystander := runningAs(t, others, "user", teamB)
 	for _, tc := range []struct {
 		what   string
