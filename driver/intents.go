@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/containers/storage/pkg/ioutils"
 	"github.com/hashicorp/nomad/plugins/drivers"
 
 	"nomad-driver-podman/driver/spec"
@@ -68,30 +69,11 @@ func (s intents) put(i intent) error {
 	if err != nil {
 		return err
 	}
-	if err := s.write(s.path(i.Container), text); err != nil {
+	// On disk, also for a host that loses its power the next moment.
+	if err := ioutils.AtomicWriteFile(s.path(i.Container), text, 0o600); err != nil {
 		return fmt.Errorf("noting what is begun (plugin option state_dir): %w", err)
 	}
 	return nil
-}
-
-// write replaces a file, also for a host that loses its power the next moment.
-func (s intents) write(path string, text []byte) error {
-	file, err := os.OpenFile(path+".new", os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600) //nolint:gosec // below the driver's own directory
-	if err != nil {
-		return err
-	}
-	_, err = file.Write(text)
-	if err = errors.Join(err, file.Sync(), file.Close()); err != nil {
-		return err
-	}
-	if err := os.Rename(path+".new", path); err != nil {
-		return err
-	}
-	dir, err := os.Open(s.dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(dir.Sync(), dir.Close())
 }
 
 func (s intents) remove(container string) error {

@@ -11,6 +11,8 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/containers/storage/pkg/ioutils"
+
 	"nomad-driver-podman/rootless"
 )
 
@@ -60,10 +62,7 @@ func (r *Registry) noteStarted(uid uint32, add func(*started)) error {
 	path := r.startedFile(uid)
 	err = os.MkdirAll(filepath.Dir(path), 0o700)
 	if err == nil {
-		err = os.WriteFile(path+".new", text, 0o600)
-	}
-	if err == nil {
-		err = os.Rename(path+".new", path)
+		err = ioutils.AtomicWriteFile(path, text, 0o600)
 	}
 	if err != nil {
 		return fmt.Errorf("noting what is started for UID %d: %w", uid, err)
