@@ -75,7 +75,7 @@ func podman(t *testing.T, dir, name string, answers map[string]string) string {
 		if !found {
 			w.WriteHeader(http.StatusInternalServerError)
 		}
-		fmt.Fprint(w, answer)
+		_, _ = fmt.Fprint(w, answer)
 	})}
 	go func() { _ = server.Serve(listener) }()
 	t.Cleanup(func() { must.NoError(t, server.Close()) })
