@@ -3,6 +3,8 @@ package main
 
 import (
 	"context"
+	"errors"
+	"flag"
 	"fmt"
 	"os"
 	"os/signal"
@@ -11,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"nomad-driver-podman/driver"
+	"nomad-driver-podman/inventory"
 	"nomad-driver-podman/logs"
 )
 
@@ -18,6 +21,10 @@ import (
 var version = "0.0.0-dev"
 
 const usage = `usage: nomad-driver-podman            serve as a plugin; Nomad starts it so
+       nomad-driver-podman sockets [-config FILE|DIR]... [-json]
+                                     list the podman sockets of this host: whose they are,
+                                     how they are, who may use them; -config names Nomad's
+                                     own configuration, by default /etc/nomad.d
        nomad-driver-podman logs …    carry containers' logs to Nomad; the plugin starts it so
        nomad-driver-podman version   print the version
 `
@@ -31,10 +38,23 @@ func run(args []string) int {
 	if len(args) == 0 {
 		return servePlugin()
 	}
+	ctx, stop := signal.NotifyContext(context.Background(), unix.SIGTERM, unix.SIGINT)
+	defer stop()
 	switch args[0] {
+	case inventory.Subcommand:
+		err := inventory.Main(ctx, args[1:], os.Stdout)
+		switch {
+		case errors.Is(err, flag.ErrHelp):
+			fmt.Print(usage)
+		case errors.Is(err, inventory.ErrUsage):
+			fmt.Fprintf(os.Stderr, "nomad-driver-podman: %s\n%s", err, usage)
+			return exitUsage
+		case err != nil:
+			fmt.Fprintln(os.Stderr, "nomad-driver-podman:", err)
+			return 1
+		}
+		return 0
 	case logs.Subcommand:
-		ctx, stop := signal.NotifyContext(context.Background(), unix.SIGTERM, unix.SIGINT)
-		defer stop()
 		if err := logs.Main(ctx, args[1:], hclog.New(&hclog.LoggerOptions{Name: logs.Subcommand})); err != nil {
 			fmt.Fprintln(os.Stderr, "nomad-driver-podman:", err)
 			return 1

@@ -87,7 +87,7 @@ func (d *Driver) fingerprint(ctx context.Context) (_ *drivers.Fingerprint, unusa
 		} else {
 			unusable[endpoint.Name()] = err
 		}
-		isDefault := endpoint.Name() == node.defaultName()
+		isDefault := endpoint.Name() == node.config.DefaultName()
 		attributes := endpointAttributes(endpoint, isDefault, err == nil)
 		for attribute, value := range attributes {
 			print.Attributes["driver.podman."+attributeName(endpoint.Name())+"."+attribute] = value

@@ -28,7 +28,7 @@ func (n *node) adopt(handle *drivers.TaskHandle, t *task) error {
 	if err := handle.GetDriverState(&foreign); err != nil {
 		return fmt.Errorf("decoding the handle of another driver: %w", err)
 	}
-	endpoint, err := n.named("socket", cmp.Or(foreign.TaskConfig.Socket, n.defaultName()))
+	endpoint, err := n.named("socket", cmp.Or(foreign.TaskConfig.Socket, n.config.DefaultName()))
 	if err != nil {
 		return err
 	}

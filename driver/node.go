@@ -25,8 +25,8 @@ type node struct {
 	registry *sockets.Registry
 	logs     *logs.Client
 	self     rootless.User
-	// broken are the socket blocks that cannot become an endpoint, such as those of an unknown user. They fail the
-	// tasks that name them and show in the fingerprint, and leave the rest of the node alone.
+	// broken are the socket blocks that cannot become an endpoint. They fail the tasks that name them and show in the
+	// fingerprint, and leave the rest of the node alone.
 	broken  map[string]error
 	intents intents
 
@@ -48,8 +48,11 @@ func newNode(plugin *config.Plugin, logger hclog.Logger, changed func()) (*node,
 	if err != nil {
 		return nil, err
 	}
-	node := &node{config: plugin, self: self, broken: map[string]error{}}
-	endpoints := node.endpoints(logger)
+	endpoints, broken := plugin.Endpoints(self)
+	for name, err := range broken {
+		logger.Error("a socket block cannot be used", "socket", name, "error", err)
+	}
+	node := &node{config: plugin, self: self, broken: broken}
 	node.registry, err = sockets.New(endpoints, sockets.Options{
 		Linger:       plugin.Rootless.Linger,
 		ReleaseAfter: plugin.Rootless.ReleaseAfter,
@@ -100,32 +103,6 @@ func (n *node) nodeID() string {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	return n.id
-}
-
-// endpoints are the configured ones. Without any the agent's own user has one: the rootful podman when that is root.
-func (n *node) endpoints(logger hclog.Logger) []sockets.EndpointConfig {
-	if len(n.config.Sockets) == 0 {
-		endpoint := sockets.EndpointConfig{Name: config.DefaultSocket, Path: n.config.SocketPath}
-		if endpoint.Path == "" {
-			endpoint.User = &n.self
-		}
-		return []sockets.EndpointConfig{endpoint}
-	}
-	var endpoints []sockets.EndpointConfig
-	for _, socket := range n.config.Sockets {
-		endpoint := sockets.EndpointConfig{Name: socket.Name, Path: socket.SocketPath}
-		if socket.HostUser != "" {
-			user, err := rootless.Lookup(socket.HostUser)
-			if err != nil {
-				n.broken[socket.Name] = fmt.Errorf("socket %q: %w", socket.Name, err)
-				logger.Error("a socket block cannot be used", "socket", socket.Name, "error", err)
-				continue
-			}
-			endpoint.User = &user
-		}
-		endpoints = append(endpoints, endpoint)
-	}
-	return endpoints
 }
 
 // route finds the endpoint of a task: the one it names, that of the host user it names, the one that is the default for
@@ -197,20 +174,7 @@ func (n *node) defaultFor(namespace string) string {
 			return block.Name
 		}
 	}
-	return n.defaultName()
-}
-
-// defaultName is the name of the endpoint for tasks that name none, in namespaces that have no default of their own.
-func (n *node) defaultName() string {
-	for _, socket := range n.config.Sockets {
-		if socket.Name == config.DefaultSocket {
-			return socket.Name
-		}
-	}
-	if len(n.config.Sockets) > 0 {
-		return n.config.Sockets[0].Name
-	}
-	return config.DefaultSocket
+	return n.config.DefaultName()
 }
 
 func (n *node) named(option, name string) (*sockets.Endpoint, error) {

@@ -99,9 +99,9 @@ func TestRouteByNamespace(t *testing.T) {
 }
 
 func TestDefaultSocket(t *testing.T) {
-	must.Eq(t, "default", testNode(t, config.Plugin{}).defaultName())
+	must.Eq(t, "default", (&config.Plugin{}).DefaultName())
 	first := testNode(t, config.Plugin{Sockets: []config.Socket{{Name: "a", SocketPath: "/a"}, {Name: "b", SocketPath: "/b"}}})
-	must.Eq(t, "a", first.defaultName())
+	must.Eq(t, "a", first.config.DefaultName())
 	only := testNode(t, config.Plugin{SocketPath: "/run/x.sock"})
 	endpoint, err := only.route(&config.Task{}, "any")
 	must.NoError(t, err)

@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/user"
 	"strconv"
+	"strings"
 )
 
 // ErrUnknownUser is wrapped by the errors of Lookup and LookupUID when the host has no such user.
@@ -89,4 +90,29 @@ func (u User) String() string {
 // see pam_systemd(8).
 func (u User) RuntimeDir() string {
 	return "/run/user/" + strconv.FormatUint(uint64(u.UID), 10)
+}
+
+// Users are all host users, those of /etc/passwd (passwd(5)), in its order.
+func Users() ([]User, error) {
+	text, err := os.ReadFile("/etc/passwd")
+	if err != nil {
+		return nil, fmt.Errorf("listing host users: %w", err)
+	}
+	return parseUsers(string(text)), nil
+}
+
+// parseUsers leaves lines out in which Lookup finds no user, either.
+func parseUsers(passwd string) []User {
+	var all []User
+	for line := range strings.Lines(passwd) {
+		fields := strings.Split(strings.TrimSpace(line), ":")
+		if len(fields) != 7 || fields[0] == "" || strings.HasPrefix(fields[0], "#") {
+			continue
+		}
+		entry := &user.User{Username: fields[0], Uid: fields[2], Gid: fields[3], HomeDir: fields[5]}
+		if u, err := fromEntry(entry, nil, fields[0]); err == nil {
+			all = append(all, u)
+		}
+	}
+	return all
 }

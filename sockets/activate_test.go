@@ -1,6 +1,7 @@
 package sockets
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -32,6 +33,7 @@ type fakeHost struct {
 	lingers    bool             // so does the user's manager
 	containers bool             // run there
 	socket     string           // state of podman.socket; default inactive
+	load       string           // load state of units; default loaded
 	reset      bool             // podman.socket is active, but its file is not there
 	infos      atomic.Int32
 	unit       fakeUnit
@@ -95,9 +97,9 @@ func (b *fakeBus) StopUnit(_ context.Context, name string) error {
 
 func (b *fakeBus) UnitState(_ context.Context, unit string) (load, active, sub string, err error) {
 	if unit == socketUnit {
-		return "loaded", b.host.socket, "", nil
+		return cmp.Or(b.host.load, "loaded"), b.host.socket, "", nil
 	}
-	return "loaded", b.host.manager, "", nil
+	return cmp.Or(b.host.load, "loaded"), b.host.manager, "", nil
 }
 
 func (b *fakeBus) DisableLinger(context.Context, uint32) error {

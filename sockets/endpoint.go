@@ -136,6 +136,9 @@ func (e *Endpoint) User() rootless.User {
 // Rootless tells whether it is another user's podman than root's.
 func (e *Endpoint) Rootless() bool { return !e.User().IsRoot() }
 
+// Managed tells whether systemd listens at the path and can be asked to start that.
+func (e *Endpoint) Managed() bool { return e.managed }
+
 // Client speaks to the endpoint as it is, without activating it.
 func (e *Endpoint) Client() *Client { return e.client }
 

@@ -97,15 +97,7 @@ func (e *Endpoint) look(ctx context.Context, unit unitWatch) error {
 	if err != nil {
 		return err
 	}
-	var masked error
-	if load == "masked" {
-		user := e.User()
-		remedy := unmask(&user)
-		if user.IsRoot() {
-			remedy = unmask(nil)
-		}
-		masked = fmt.Errorf("%s of %s: %w; %s", socketUnit, e.client.owner, ErrUnitMasked, remedy)
-	}
+	masked := e.maskedError(load)
 	e.mu.Lock()
 	changed := errorText(e.masked) != errorText(masked)
 	e.masked = masked

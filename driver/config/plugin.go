@@ -223,16 +223,15 @@ func socketPath(text string) (string, error) {
 
 // defaultStateDir follows file-hierarchy(7), and for an agent that is not root the XDG base directory specification.
 func defaultStateDir() (string, error) {
-	const name = "nomad-driver-podman"
 	if os.Geteuid() == 0 {
-		return filepath.Join("/var/lib", name), nil
+		return filepath.Join("/var/lib", PluginName), nil
 	}
 	if state := os.Getenv("XDG_STATE_HOME"); filepath.IsAbs(state) {
-		return filepath.Join(state, name), nil
+		return filepath.Join(state, PluginName), nil
 	}
 	home, err := os.UserHomeDir()
 	if err != nil {
 		return "", fmt.Errorf("no state directory of this user is known: %w", err)
 	}
-	return filepath.Join(home, ".local", "state", name), nil
+	return filepath.Join(home, ".local", "state", PluginName), nil
 }

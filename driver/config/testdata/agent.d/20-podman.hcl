@@ -1,0 +1,7 @@
+plugin "nomad-driver-podman" {
+  config {
+    volumes {
+      enabled = false
+    }
+  }
+}

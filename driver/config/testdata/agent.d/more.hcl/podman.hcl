@@ -1,0 +1,1 @@
+not read, since directories are not

@@ -1,0 +1,7 @@
+plugin "nomad-driver-podman" {
+  config {
+    rootless {
+      allow_user = ["team-a"]
+    }
+  }
+}

@@ -1,0 +1,5 @@
+plugin "nomad-driver-podman" {
+  config {
+    recover_stopped = ["yes"]
+  }
+}

@@ -1,0 +1,5 @@
+plugin "nomad-driver-podman" {
+  config {
+    client_http_timeout = "soon"
+  }
+}
