@@ -50,7 +50,7 @@ var lies = map[string]lie{
 	"cgroup-long":    state("CgroupPath", always("/user.slice/user-2004.slice/user@2004.service/"+strings.Repeat("x", 1<<20))),
 	"conmon-1":       state("ConmonPid", always(1)),
 	"conmon-of-user": state("ConmonPid", func(v victims) any { return v.PIDs["team-b"] }),
-	"ended":          {change: map[string]change{"json": ended}},
+	"ended":          {changes: map[string]change{"json": ended}},
 
 	"log-shadow":    logPath("/etc/shadow"),
 	"log-symlink":   logPath(filepath.Join(liarDir, "symlink")),
@@ -61,27 +61,27 @@ var lies = map[string]lie{
 	"log-memory":    logPath("/proc/thread-self/mem"),
 	"log-long":      logPath("/" + strings.Repeat("x", 1<<20)),
 
-	"id-of-no-container": {change: map[string]change{"create": set("../../../../etc/shadow", "Id")}},
-	"id-of-a-task":       {change: map[string]change{"create": func(v victims, answer map[string]any) { answer["Id"] = v.ID }}},
-	"another-container":  {change: map[string]change{"json": func(v victims, answer map[string]any) { answer["Id"], answer["Name"] = v.ID, "x" }}},
+	"id-of-no-container": {changes: map[string]change{"create": set("../../../../etc/shadow", "Id")}},
+	"id-of-a-task":       {changes: map[string]change{"create": func(v victims, answer map[string]any) { answer["Id"] = v.ID }}},
+	"another-container":  {changes: map[string]change{"json": func(v victims, answer map[string]any) { answer["Id"], answer["Name"] = v.ID, "x" }}},
 
-	"body-endless":  {answer: map[string]http.HandlerFunc{"json": endless}},
-	"body-dripping": {answer: map[string]http.HandlerFunc{"json": dripping}},
-	"body-of-a-gib": {answer: map[string]http.HandlerFunc{"json": gibibyte}},
-	"body-no-json":  {answer: map[string]http.HandlerFunc{"json": noJSON}},
-	"body-number":   {answer: map[string]http.HandlerFunc{"json": longNumber}},
+	"body-endless":  {answers: map[string]http.HandlerFunc{"json": endless}},
+	"body-dripping": {answers: map[string]http.HandlerFunc{"json": dripping}},
+	"body-of-a-gib": {answers: map[string]http.HandlerFunc{"json": gibibyte}},
+	"body-no-json":  {answers: map[string]http.HandlerFunc{"json": noJSON}},
+	"body-number":   {answers: map[string]http.HandlerFunc{"json": longNumber}},
 
-	"wait":     {answer: map[string]http.HandlerFunc{"wait": func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "0") }}},
-	"exec-pid": {change: map[string]change{"exec-json": func(v victims, answer map[string]any) { answer["Running"], answer["Pid"] = true, v.PIDs["root"] }}},
+	"wait":     {answers: map[string]http.HandlerFunc{"wait": func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "0") }}},
+	"exec-pid": {changes: map[string]change{"exec-json": func(v victims, answer map[string]any) { answer["Running"], answer["Pid"] = true, v.PIDs["root"] }}},
 
-	"too-old": {change: map[string]change{"info": set("1.0.0", "version", "APIVersion")}},
-	"too-new": {change: map[string]change{"info": set("99.0.0", "version", "APIVersion")}},
+	"too-old": {changes: map[string]change{"info": set("1.0.0", "version", "APIVersion")}},
+	"too-new": {changes: map[string]change{"info": set("99.0.0", "version", "APIVersion")}},
 }
 
 // lie is what is not true of a container's answers, by the requests' last words.
 type lie struct {
-	change map[string]change
-	answer map[string]http.HandlerFunc
+	changes map[string]change
+	answers map[string]http.HandlerFunc
 }
 
 // change makes a lie of podman's answer.
@@ -91,28 +91,34 @@ func always(value any) func(victims) any { return func(victims) any { return val
 
 // state is a lie about a part of a running container's state.
 func state(key string, value func(victims) any) lie {
-	return lie{change: map[string]change{"json": func(v victims, answer map[string]any) {
-		if state := answer["State"].(map[string]any); state["Running"] == true {
+	return lie{changes: map[string]change{"json": func(v victims, answer map[string]any) {
+		if state := part(answer, "State"); state["Running"] == true {
 			state[key] = value(v)
 		}
 	}}}
 }
 
 func logPath(path string) lie {
-	return lie{change: map[string]change{"json": set(path, "HostConfig", "LogConfig", "Path")}}
+	return lie{changes: map[string]change{"json": set(path, "HostConfig", "LogConfig", "Path")}}
 }
 
 // ended says of a container that runs that it has ended well.
 func ended(_ victims, answer map[string]any) {
-	if state := answer["State"].(map[string]any); state["Running"] == true {
+	if state := part(answer, "State"); state["Running"] == true {
 		state["Running"], state["Status"], state["ExitCode"], state["FinishedAt"] = false, "exited", 0, state["StartedAt"]
 	}
 }
 
+// part is an object in podman's answer.
+func part(answer map[string]any, key string) map[string]any {
+	return answer[key].(map[string]any) //nolint:errcheck // a podman of another form fails the test
+}
+
+// set is a lie about a part of a part of an answer.
 func set(value any, keys ...string) change {
 	return func(_ victims, answer map[string]any) {
 		for _, key := range keys[:len(keys)-1] {
-			answer = answer[key].(map[string]any)
+			answer = part(answer, key)
 		}
 		answer[keys[len(keys)-1]] = value
 	}
@@ -232,7 +238,7 @@ func (l *liar) handler(socket string) http.Handler {
 		}
 		l.record(r, body)
 		told := lies[name]
-		if answer := told.answer[verb]; answer != nil {
+		if answer := told.answers[verb]; answer != nil {
 			answer(w, r)
 			return
 		}
@@ -297,7 +303,7 @@ func (l *liar) change(verb, task string, answer *http.Response) error {
 			l.told[id] = task
 			l.mu.Unlock()
 		}
-		if change := lies[task].change[verb]; change != nil {
+		if change := lies[task].changes[verb]; change != nil {
 			change(l.victims, content)
 			if text, err = json.Marshal(content); err != nil {
 				return err
