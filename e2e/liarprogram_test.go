@@ -50,7 +50,7 @@ var lies = map[string]lie{
 	"cgroup-long":    state("CgroupPath", always("/user.slice/user-2004.slice/user@2004.service/"+strings.Repeat("x", 1<<20))),
 	"conmon-1":       state("ConmonPid", always(1)),
 	"conmon-of-user": state("ConmonPid", func(v victims) any { return v.PIDs["team-b"] }),
-	"ended":          {changes: map[string]change{"json": ended}},
+	"ended":          {changes: map[string]change{"json": ended}, answers: map[string]http.HandlerFunc{"wait": zero}},
 
 	"log-shadow":    logPath("/etc/shadow"),
 	"log-symlink":   logPath(filepath.Join(liarDir, "symlink")),
@@ -71,7 +71,7 @@ var lies = map[string]lie{
 	"body-no-json":  {answers: map[string]http.HandlerFunc{"json": noJSON}},
 	"body-number":   {answers: map[string]http.HandlerFunc{"json": longNumber}},
 
-	"wait":     {answers: map[string]http.HandlerFunc{"wait": func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "0") }}},
+	"wait":     {answers: map[string]http.HandlerFunc{"wait": zero}},
 	"exec-pid": {changes: map[string]change{"exec-json": func(v victims, answer map[string]any) { answer["Running"], answer["Pid"] = true, v.PIDs["root"] }}},
 
 	"too-old": {changes: map[string]change{"info": set("1.0.0", "version", "APIVersion")}},
@@ -142,6 +142,8 @@ func gibibyte(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Content-Length", strconv.Itoa(1<<30))
 	endless(w, r)
 }
+
+func zero(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "0") }
 
 func noJSON(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "<html>") }
 
