@@ -211,7 +211,7 @@ func (s *session) kill(ctx context.Context, pid int) error {
 		return ignoreGone(err)
 	}
 	if own := s.task.state.Cgroup; own == "" || in != own && !isBelow(in, own) {
-		return fmt.Errorf("the endpoint names process %d as the command's, but that runs in cgroup %s, not in the container's (%s)", pid, in, s.task.state.Cgroup)
+		return fmt.Errorf("the endpoint names process %d as the command's, but that runs in cgroup %q, not in the container's (%q)", pid, in, s.task.state.Cgroup)
 	}
 	leader, err := unix.Getsid(pid)
 	if err != nil {

@@ -87,7 +87,7 @@ func TestExecTaskWithoutExitCode(t *testing.T) {
 		"its container is gone":       {"", "HTTP status 404", 0},
 		"it runs, and has no process": {`{"Running": true, "Pid": 0}`, "podman ended the connection before the command", 1},
 		// No host user has root kill a process of somebody else.
-		"it runs as another's process": {fmt.Sprintf(`{"Running": true, "Pid": %d}`, os.Getpid()), "not in the container's (/the/container)", 1},
+		"it runs as another's process": {fmt.Sprintf(`{"Running": true, "Pid": %d}`, os.Getpid()), `not in the container's ("/the/container")`, 1},
 	} {
 		t.Run(name, func(t *testing.T) {
 			podman := &execPodman{inspect: test.inspect}

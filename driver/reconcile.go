@@ -62,17 +62,19 @@ func (d *Driver) reconcile(ctx context.Context, n *node, known bool) (done bool)
 	if err != nil {
 		d.logger.Error("a note of what was begun cannot be read; remove the file when nothing of its task is left", "error", err)
 	}
+	silent := map[uint32]bool{} // host users whose podman keeps everybody waiting
 	for _, left := range noted {
 		if n.nodeID() == "" {
 			n.learnID(left.NodeID)
 		}
-		if dangling.Recent(left.Made) || !known && !left.abandoned() || !d.claims.try(left.Container) {
+		if silent[left.HostUID] || dangling.Recent(left.Made) || !known && !left.abandoned() || !d.claims.try(left.Container) {
 			continue
 		}
 		d.logger.Info("what is left of a task that Nomad does not know", "task", left.TaskID, "container", left.Container, "removing", !dangling.DryRun)
 		if !dangling.DryRun {
 			if err := d.clear(ctx, n, left); err != nil {
 				done = false
+				silent[left.HostUID] = errors.Is(err, context.DeadlineExceeded)
 				d.logger.Error("something of a task is left", "task", left.TaskID, "error", err)
 			}
 		}

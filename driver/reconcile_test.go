@@ -2,8 +2,11 @@ package driver
 
 import (
 	"encoding/json"
+	"io"
+	"net/http"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -107,5 +110,34 @@ func TestReconcile(t *testing.T) {
 			slices.Sort(names)
 			must.Eq(t, test.remain, names)
 		})
+	}
+}
+
+// A podman that does not answer is waited for once, not for each of its user's containers: others wait for their turn.
+func TestReconcileSilentPodman(t *testing.T) {
+	var asked atomic.Int32
+	endpoint := servePodman(t, func(w http.ResponseWriter, r *http.Request) {
+		if strings.HasSuffix(r.URL.Path, "/info") {
+			_, _ = io.WriteString(w, `{"version": {"APIVersion": "5.4.2"}}`)
+			return
+		}
+		asked.Add(1)
+		<-r.Context().Done()
+	})
+	node := testNode(t, config.Plugin{
+		Sockets:       []config.Socket{{Name: "silent", SocketPath: endpoint.Path()}},
+		ClientTimeout: 20 * time.Millisecond,
+		GC:            config.GC{Dangling: config.Dangling{Enabled: true}},
+	})
+	node.self = rootless.User{Name: "agent", UID: 65000} // who stages nothing
+	for _, container := range []string{"a", "b", "c"} {
+		must.NoError(t, node.intents.put(intent{Container: container, HostUID: endpoint.User().UID, Socket: "silent"}))
+	}
+	driver, err := New(t.Context(), hclog.NewNullLogger(), "1")
+	must.NoError(t, err)
+	must.False(t, driver.reconcile(t.Context(), node, true))
+	must.Eq(t, 1, asked.Load())
+	for _, container := range []string{"a", "b", "c"} {
+		must.True(t, driver.claims.try(container))
 	}
 }

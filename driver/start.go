@@ -313,48 +313,53 @@ func (s *start) watch(ctx context.Context) error {
 	return s.driver.take(s.task, container.State.Pid, container.State.ConmonPid, s.endpoint)
 }
 
-// take opens the task's pidfds and cgroup. What an endpoint answers is its host user's word: a process counts only
-// when it is in the cgroup that podman named, and that only when it lies under the user's own manager.
+// take opens the task's pidfds and cgroup. What an endpoint answers is its host user's word: the task gets no process
+// that is not sure to be its own, since it is signalled later on.
 func (d *Driver) take(t *task, pid, conmon int, endpoint *sockets.Endpoint) error {
 	process, err := exits.Identify(pid)
-	if errors.Is(err, exits.ErrGone) {
-		return nil // ended meanwhile
-	}
 	if err != nil {
-		return err
+		return ignoreGone(err)
 	}
-	t.state.Process = process
-	t.process, err = d.exits.Watch(process)
-	if errors.Is(err, exits.ErrGone) {
-		return nil
-	}
+	watched, err := d.exits.Watch(process)
 	if err != nil {
-		return err
+		return ignoreGone(err)
 	}
-	// podman names no cgroup when the process ended between its looks at the two.
-	if t.state.Cgroup == "" && t.endsWithin(d.ctx, time.Second) {
-		return nil
-	}
-	if endpoint.Rootless() && !cgroupv2.InUserManager(t.state.Cgroup, endpoint.User().UID) {
-		return fmt.Errorf("the container's cgroup %q is not under user@%d.service: set cgroup_manager = \"systemd\" in the containers.conf of host user %s", t.state.Cgroup, endpoint.User().UID, endpoint.User().Name)
-	}
-	in, err := cgroupv2.Of(pid)
-	if errors.Is(err, cgroupv2.ErrGone) {
-		return nil
-	}
+	cgroup, err := checkCgroup(t.state.Cgroup, pid, watched, endpoint)
 	if err != nil {
-		return err
+		return errors.Join(ignoreGone(err), watched.Close())
 	}
-	if in != t.state.Cgroup && !isBelow(in, t.state.Cgroup) {
-		if endpoint.Rootless() {
-			return fmt.Errorf("the endpoint names process %d as the container's first, but that runs in cgroup %s, not in the container's (%s)", pid, in, t.state.Cgroup)
-		}
-		t.state.Cgroup = in
-	}
+	t.state.Process, t.process, t.state.Cgroup = process, watched, cgroup
 	if err := t.openCgroup(); err != nil {
 		return err
 	}
 	return d.takeConmon(t, conmon, endpoint)
+}
+
+// checkCgroup returns the container's cgroup. A process counts only when it is in the cgroup that podman named, and that
+// only when it lies under the host user's own manager.
+func checkCgroup(named string, pid int, process *exits.Watched, endpoint *sockets.Endpoint) (string, error) {
+	user := endpoint.User()
+	if named == "" {
+		// podman names none when the process ended between its looks at the two.
+		select {
+		case <-process.Done():
+			return "", exits.ErrGone
+		case <-time.After(time.Second):
+		}
+	}
+	if endpoint.Rootless() && !cgroupv2.InUserManager(named, user.UID) {
+		return "", fmt.Errorf("the container's cgroup %q is not under user@%d.service: set cgroup_manager = \"systemd\" in the containers.conf of host user %s", named, user.UID, user.Name)
+	}
+	in, err := cgroupv2.Of(pid)
+	switch {
+	case err != nil:
+		return "", err
+	case in == named || isBelow(in, named):
+		return named, nil
+	case endpoint.Rootless():
+		return "", fmt.Errorf("the endpoint names process %d as the container's first, but that runs in cgroup %q, not in the container's (%q)", pid, in, named)
+	}
+	return in, nil
 }
 
 // takeConmon watches the container's monitor, when the host user runs it.
@@ -368,7 +373,7 @@ func (d *Driver) takeConmon(t *task, pid int, endpoint *sockets.Endpoint) error 
 		return ignoreGone(err)
 	}
 	if endpoint.Rootless() && !cgroupv2.InUserManager(in, endpoint.User().UID) {
-		return fmt.Errorf("the endpoint names process %d as the container's monitor, but that runs in cgroup %s, which is not the host user's", pid, in)
+		return fmt.Errorf("the endpoint names process %d as the container's monitor, but that runs in cgroup %q, which is not the host user's", pid, in)
 	}
 	t.state.Conmon = conmon
 	t.conmon, err = d.exits.Watch(conmon)

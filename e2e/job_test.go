@@ -122,6 +122,13 @@ func (j *job) purge(t *testing.T) {
 
 // tell shows what Nomad knows about the job's tasks, for people who look for a failure.
 func (j *job) tell(t *testing.T) {
+	evaluations, _, err := nomad.Jobs().Evaluations(*j.ID, &api.QueryOptions{Namespace: j.namespace()})
+	must.NoError(t, err)
+	for _, evaluation := range evaluations {
+		for group, metric := range evaluation.FailedTGAllocs {
+			t.Logf("group %s was not placed (%s): lacks %v, filtered by %v", group, evaluation.Status, metric.DimensionExhausted, metric.ConstraintFiltered)
+		}
+	}
 	for _, stub := range j.allocs(t) {
 		for name, state := range stub.TaskStates {
 			t.Logf("task %s of allocation %s is %s", name, stub.ID, state.State)

@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"errors"
 	"fmt"
-	"math"
 	"net"
 	"os"
 	"os/exec"
@@ -127,7 +126,7 @@ func TestLoop_WatchRefusesWrongProcess(t *testing.T) {
 	must.ErrorIs(t, err, ErrGone)
 	must.StrContains(t, err.Error(), "another one")
 
-	_, err = l.Watch(Process{PID: math.MaxInt32, Start: 1})
+	_, err = l.Watch(Process{PID: maxPID, Start: 1})
 	must.ErrorIs(t, err, ErrGone)
 
 	// What an endpoint claims to be a process may be no PID, or that of a thread.

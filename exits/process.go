@@ -26,6 +26,9 @@ type Process struct {
 	Start uint64 // clock ticks after boot, field 22 of /proc/PID/stat (proc_pid_stat(5))
 }
 
+// maxPID is the highest PID that a kernel gives (PID_MAX_LIMIT of include/linux/threads.h).
+const maxPID = 1 << 22
+
 // Started returns when the process was started, after boot.
 func (p Process) Started() time.Duration {
 	const tick = time.Second / 100 // on every architecture (USER_HZ of the kernel)
@@ -36,7 +39,7 @@ func (p Process) Started() time.Duration {
 // Identify returns the process that has the PID now. A process that has ended but was not
 // yet reaped by its parent still has its PID. The error is ErrGone when no process has it.
 func Identify(pid int) (Process, error) {
-	if pid <= 0 {
+	if pid <= 0 || pid > maxPID {
 		return Process{}, fmt.Errorf("%d is no process ID", pid)
 	}
 	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))

@@ -1,7 +1,6 @@
 package exits
 
 import (
-	"math"
 	"os"
 	"testing"
 
@@ -38,9 +37,9 @@ func TestIdentify(t *testing.T) {
 	must.NoError(t, err)
 	must.Eq(t, self, again)
 
-	_, err = Identify(math.MaxInt32)
+	_, err = Identify(maxPID)
 	must.ErrorIs(t, err, ErrGone)
-	for _, pid := range []int{0, -1} {
+	for _, pid := range []int{0, -1, maxPID + 1} {
 		_, err = Identify(pid)
 		must.Error(t, err)
 	}

@@ -15,7 +15,7 @@ import (
 // nothing: O_CREAT and O_TRUNC are refused, since they act before the file can be checked.
 func (u User) OpenRegular(path string, flag int) (*os.File, error) {
 	if flag&(unix.O_CREAT|unix.O_TRUNC) != 0 {
-		return nil, fmt.Errorf("opening %s as host user %s: must neither create nor truncate", path, u)
+		return nil, fmt.Errorf("opening %q as host user %s: must neither create nor truncate", path, u)
 	}
 	var fd int
 	err := u.Do(func() error {
@@ -28,11 +28,11 @@ func (u User) OpenRegular(path string, flag int) (*os.File, error) {
 		return err
 	})
 	if err != nil {
-		return nil, fmt.Errorf("opening %s as host user %s: %w", path, u, err)
+		return nil, fmt.Errorf("opening %q as host user %s: %w", path, u, err)
 	}
 	f := os.NewFile(uintptr(fd), path) //nolint:gosec // not negative
 	if err := u.checkRegular(fd); err != nil {
-		return nil, errors.Join(fmt.Errorf("opening %s as host user %s: %w", path, u, err), f.Close())
+		return nil, errors.Join(fmt.Errorf("opening %q as host user %s: %w", path, u, err), f.Close())
 	}
 	return f, nil
 }

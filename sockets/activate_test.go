@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -413,8 +414,15 @@ func TestOwnerOfPath(t *testing.T) {
 	user, err := ownerOf(path)
 	must.NoError(t, err)
 	must.Eq(t, uint32(os.Geteuid()), user.UID)
-	_, err = ownerOf(filepath.Join(dir, "link"))
+	must.NoError(t, os.Symlink(dir, filepath.Join(dir, "dir")))
+	for _, link := range []string{"link", "dir/podman.sock"} {
+		_, err = ownerOf(filepath.Join(dir, link))
+		must.ErrorContains(t, err, "leads over a symbolic link")
+	}
+	_, err = ownerOf(dir)
 	must.ErrorContains(t, err, "not a socket")
+	_, err = ownerOf(filepath.Join(dir, "none"))
+	must.ErrorIs(t, err, fs.ErrNotExist)
 }
 
 func TestCheckUnitFile(t *testing.T) {

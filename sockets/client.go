@@ -17,9 +17,12 @@ import (
 
 // Bounds for what a podman service, and thereby its host user, may make us hold in memory.
 const (
-	maxBody    = 16 << 20 // bytes of an answer
+	maxAnswer  = 4 << 20  // bytes of an answer about one thing
+	maxBody    = 16 << 20 // bytes of a list or a stream
 	maxMessage = 4 << 10  // bytes of an error message
 	maxLine    = 1 << 20  // bytes of a line of a stream
+	maxTexts   = 8        // warnings or failures of one request
+	maxPath    = 4 << 10  // bytes of a path (PATH_MAX)
 )
 
 // apiVersion is the version of the libpod API that requests ask for: the oldest that every podman from 4.0 to 5.8
@@ -84,7 +87,8 @@ type request struct {
 	path   []string // elements, unescaped
 	query  url.Values
 	header http.Header
-	body   any // sent as JSON unless nil
+	body   any  // sent as JSON unless nil
+	list   bool // the answer may be as long as a list
 }
 
 // send sends r once and returns the answer of a request that succeeded. Its body is bounded by limit and the
@@ -154,15 +158,24 @@ func (c *Client) fail(r request, err error) error {
 
 // call sends r and decodes the answer into out, unless that is nil.
 func (c *Client) call(ctx context.Context, r request, out any) error {
-	body, err := c.send(ctx, r, maxBody)
+	limit := int64(maxAnswer)
+	if r.list {
+		limit = maxBody
+	}
+	body, err := c.send(ctx, r, limit)
 	if err != nil {
 		return err
 	}
 	if out == nil {
 		return body.Close()
 	}
-	err = json.NewDecoder(body).Decode(out)
-	if err = errors.Join(err, body.Close()); err != nil {
+	text, err := io.ReadAll(body)
+	if err = errors.Join(err, body.Close()); err == nil {
+		if invalid := json.Unmarshal(text, out); invalid != nil {
+			err = errors.New(printable(invalid.Error())) // it may quote as much as was sent
+		}
+	}
+	if err != nil {
 		return c.fail(r, fmt.Errorf("reading the answer: %w", err))
 	}
 	return nil

@@ -2,6 +2,7 @@ package sockets
 
 import (
 	"context"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -164,9 +165,10 @@ func (c *Client) Create(ctx context.Context, spec *specgen.SpecGenerator) (id st
 	if err := c.call(ctx, r, &answer); err != nil {
 		return "", nil, err
 	}
-	if answer.ID == "" {
-		return "", nil, c.fail(r, errors.New("the answer has no container ID"))
+	if !isID(answer.ID) {
+		return "", nil, c.fail(r, errors.New("the answer has no ID of a container"))
 	}
+	answer.Warnings = answer.Warnings[:min(len(answer.Warnings), maxTexts)]
 	for i, warning := range answer.Warnings {
 		answer.Warnings[i] = printable(warning)
 	}
@@ -186,10 +188,29 @@ func (c *Client) Start(ctx context.Context, idOrName string) error {
 // Inspect describes a container. The error wraps ErrNotFound when there is none.
 func (c *Client) Inspect(ctx context.Context, idOrName string) (*Container, error) {
 	var container Container
-	if err := c.quick(ctx, containerRequest("inspecting", http.MethodGet, idOrName, "json"), &container); err != nil {
+	r := containerRequest("inspecting", http.MethodGet, idOrName, "json")
+	if err := c.quick(ctx, r, &container); err != nil {
 		return nil, err
 	}
+	if err := container.check(idOrName); err != nil {
+		return nil, c.fail(r, err)
+	}
 	return &container, nil
+}
+
+// check refuses what no podman answers, before it gets into messages and into what Nomad keeps.
+func (c *Container) check(idOrName string) error {
+	if c.ID != idOrName && c.Name != idOrName {
+		return errors.New("the answer is about another container")
+	}
+	for name, value := range map[string]string{
+		"Id": c.ID, "CgroupPath": c.State.CgroupPath, "LogConfig.Path": c.HostConfig.LogConfig.Path, "StopSignal": string(c.Config.StopSignal),
+	} {
+		if len(value) > maxPath {
+			return fmt.Errorf("the answer's %s is too long (%d bytes)", name, len(value))
+		}
+	}
+	return nil
 }
 
 // Wait waits until the container does not run and returns the exit code that podman has recorded. podman says 0 also
@@ -255,7 +276,7 @@ func (c *Client) List(ctx context.Context, labels map[string]string) ([]Containe
 		query.Set("filters", string(encoded))
 	}
 	var list []ContainerSummary
-	r := request{what: "listing containers", method: http.MethodGet, path: []string{"containers", "json"}, query: query}
+	r := request{what: "listing containers", method: http.MethodGet, path: []string{"containers", "json"}, query: query, list: true}
 	if err := c.quick(ctx, r, &list); err != nil {
 		return nil, err
 	}
@@ -268,6 +289,12 @@ func containerRequest(doing, method, idOrName string, verb ...string) request {
 		method: method,
 		path:   append([]string{"containers", idOrName}, verb...),
 	}
+}
+
+// isID tells the IDs of containers and of commands in them, 32 bytes in hexadecimal, from what else an answer may hold.
+func isID(text string) bool {
+	id, err := hex.DecodeString(text)
+	return err == nil && len(id) == 32
 }
 
 func isNotFound(err error) bool { return errors.Is(err, ErrNotFound) }

@@ -6,13 +6,13 @@ import (
 	"fmt"
 	"io/fs"
 	"net"
-	"os"
 	"path/filepath"
+	"strings"
 	"sync"
-	"syscall"
 	"time"
 
 	"golang.org/x/sync/singleflight"
+	"golang.org/x/sys/unix"
 
 	"nomad-driver-podman/rootless"
 )
@@ -57,6 +57,10 @@ func newEndpoint(r *Registry, config EndpointConfig) (*Endpoint, error) {
 	path := filepath.Clean(config.Path)
 	if !filepath.IsAbs(path) {
 		return nil, fmt.Errorf("path %q is not absolute", config.Path)
+	}
+	// A link to /run for programs of old (file-hierarchy(7)).
+	if below, legacy := strings.CutPrefix(path, "/var/run/"); legacy {
+		path = "/run/" + below
 	}
 	user := rootless.Unknown
 	if config.User != nil {
@@ -106,18 +110,24 @@ func userOfPath(path string) (rootless.User, bool) {
 	return user, err == nil && path == derivedPath(user)
 }
 
-// ownerOf finds the user of a socket that is not systemd's. A link is refused, since whoever may replace it
-// could name the socket of a mightier user.
+// ownerOf finds the user of a socket that is not systemd's. A link on the way there is refused, since whoever may
+// replace it could lead to the socket of a mightier user.
 func ownerOf(path string) (rootless.User, error) {
-	st, err := os.Lstat(path)
-	if err != nil {
-		return rootless.Unknown, err
+	fd, err := unix.Openat2(unix.AT_FDCWD, path, &unix.OpenHow{Flags: unix.O_PATH | unix.O_CLOEXEC, Resolve: unix.RESOLVE_NO_SYMLINKS})
+	if err == unix.ELOOP {
+		return rootless.Unknown, fmt.Errorf("the path of the socket %s leads over a symbolic link; name the socket by its own path", path)
 	}
-	sys, ok := st.Sys().(*syscall.Stat_t)
-	if !ok || st.Mode().Type() != fs.ModeSocket {
+	if err != nil {
+		return rootless.Unknown, &fs.PathError{Op: "open", Path: path, Err: err}
+	}
+	var st unix.Stat_t
+	if err := errors.Join(unix.Fstat(fd, &st), unix.Close(fd)); err != nil {
+		return rootless.Unknown, &fs.PathError{Op: "stat", Path: path, Err: err}
+	}
+	if st.Mode&unix.S_IFMT != unix.S_IFSOCK {
 		return rootless.Unknown, fmt.Errorf("%s is not a socket", path)
 	}
-	return rootless.LookupUID(sys.Uid)
+	return rootless.LookupUID(st.Uid)
 }
 
 // Name is the configured name, or the host user's when a task asked for that.

@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"context"
 	"encoding/binary"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -60,7 +59,7 @@ func (c *Client) CreateExec(ctx context.Context, idOrName string, e Exec) (*Exec
 	if err := c.quick(ctx, r, &answer); err != nil {
 		return nil, err
 	}
-	if id, err := hex.DecodeString(answer.ID); err != nil || len(id) != 32 {
+	if !isID(answer.ID) {
 		return nil, c.fail(r, errors.New("the answer has no ID of a session"))
 	}
 	return &ExecSession{client: c, id: answer.ID, tty: e.TTY}, nil

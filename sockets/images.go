@@ -143,7 +143,7 @@ func readPull(lines *bufio.Scanner, progress func(string)) (string, error) {
 		if line := printable(report.Stream); line != "" && progress != nil {
 			progress(line)
 		}
-		if failure := printable(report.Error); failure != "" && len(failures) < 8 {
+		if failure := printable(report.Error); failure != "" && len(failures) < maxTexts {
 			failures = append(failures, failure)
 		}
 		if report.ID != "" {

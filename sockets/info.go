@@ -61,9 +61,6 @@ func (c *Client) Info(ctx context.Context) (Info, error) {
 		return Info{}, err
 	}
 	host := &answer.Host
-	for i, controller := range host.CgroupControllers {
-		host.CgroupControllers[i] = printable(controller)
-	}
 	runtimeVersion, _, _ := strings.Cut(host.OCIRuntime.Version, "\n")
 	info := Info{
 		Version:           printable(answer.Version.Version),
@@ -71,7 +68,7 @@ func (c *Client) Info(ctx context.Context) (Info, error) {
 		Rootless:          host.Security.Rootless,
 		CgroupVersion:     printable(host.CgroupVersion),
 		CgroupManager:     printable(host.CgroupManager),
-		CgroupControllers: host.CgroupControllers,
+		CgroupControllers: strings.Fields(printable(strings.Join(host.CgroupControllers, " "))),
 		OCIRuntime:        printable(host.OCIRuntime.Name),
 		OCIRuntimePath:    printable(host.OCIRuntime.Path),
 		OCIRuntimeVersion: printable(runtimeVersion),

@@ -1,0 +1,22 @@
+# The sockets of the liar are files of team-d's. podman has less time to answer than by default, so that nobody waits long
+# for one that does not.
+plugin "nomad-driver-podman" {
+  config {
+    socket {
+      host_user = "team-a"
+    }
+    socket {
+      name        = "liar"
+      socket_path = "/run/user/2004/liar/liar.sock"
+    }
+    socket {
+      name        = "too-old"
+      socket_path = "/run/user/2004/liar/too-old.sock"
+    }
+    socket {
+      name        = "too-new"
+      socket_path = "/run/user/2004/liar/too-new.sock"
+    }
+    client_http_timeout = "5s"
+  }
+}
