@@ -20,6 +20,9 @@ tar -C "$tree" -xp --numeric-owner --exclude='./dev/*' -f "$base"
 cat "$tree"/vmlinuz >"$dir/vmlinuz"
 cat "$tree"/initrd.img >"$dir/initrd"
 
+# dbus-daemon stays the bus until somebody enables dbus-broker (lab/provision/packages.sh).
+rm -f "$tree/etc/systemd/system/dbus.service" "$tree/etc/systemd/user/dbus.service"
+
 echo lab >"$tree/etc/hostname"
 printf '127.0.0.1 localhost\n127.0.1.1 lab\n' >"$tree/etc/hosts"
 printf '/dev/vda / ext4 noatime 0 1\n' >"$tree/etc/fstab"

@@ -18,6 +18,10 @@ if [ ${#missing[@]} -gt 0 ]; then
     apt-get install -y --no-install-recommends "${missing[@]}"
 fi
 
+# Takes the place of dbus-daemon from the next boot on, where a test asks for it.
+systemctl disable --quiet dbus-broker.service
+systemctl --global disable --quiet dbus-broker.service
+
 # Daemons that only give their binaries to images.
 systemctl disable --now --quiet redis-server.service nats-server.service
 systemctl mask --quiet redis-server.service nats-server.service
