@@ -99,16 +99,19 @@ func TestTroubles(t *testing.T) {
 			mended: func(t *testing.T) { teamA.systemctl(t, "unmask", "podman.socket") },
 		},
 		{
-			what: "the system's bus is restarted", kept: true,
-			do: func(t *testing.T) { command(t, "systemctl", "restart", "dbus.service") },
-		},
-		{
 			what: "the user is logged out by force", says: "has ended",
 			do: func(t *testing.T) { command(t, "loginctl", "terminate-user", teamA.name) },
 		},
 		{
 			what: "the user's manager is stopped", says: "has ended",
 			do: func(t *testing.T) { command(t, "systemctl", "stop", "user@2001.service") },
+		},
+		{
+			what: "the system's bus is restarted", kept: true,
+			do: func(t *testing.T) {
+				// logind has to be started again with it.
+				command(t, "systemctl", "restart", "dbus.service", "systemd-logind.service")
+			},
 		},
 	} {
 		t.Run(tc.what, func(t *testing.T) {
