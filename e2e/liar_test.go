@@ -28,6 +28,19 @@ func TestLiar(t *testing.T) {
 	driver := labClient.driverProcess(t)
 	must.NoError(t, os.WriteFile(fmt.Sprintf("/proc/%d/clear_refs", driver), []byte("5"), 0)) // forget the most it had
 
+	// Before there is much to do: these ask podman about itself, which takes it a while.
+	honest := run(t, "liar", renamed("liar-honest"), lying("honest", "too-new", "too-old"))
+	t.Run("honest", func(t *testing.T) {
+		code, stdout, _ := honest.exec(t, honest.running(t, "honest"), "honest", nothing(), "echo", "hello")
+		must.Eq(t, 0, code)
+		must.Eq(t, "hello\n", stdout)
+	})
+	t.Run("versions", func(t *testing.T) {
+		honest.running(t, "too-new")
+		_, state := honest.dead(t, "too-old")
+		must.StrContains(t, events(state), `API version "1.0.0"; podman 4.3 or newer is needed`)
+	})
+
 	const named = "the endpoint names process %d as the container's first, but that runs in cgroup "
 	tests := []struct {
 		lie  string
@@ -59,12 +72,10 @@ func TestLiar(t *testing.T) {
 		{"id-of-a-task", "no such container"},
 		{"another-container", "the answer is about another container"},
 		{"body-endless", "answer too large"},
-		{"body-dripping", "no answer within 5s"},
+		{"body-dripping", "no answer within 10s"},
 		{"body-of-a-gib", "answer too large"},
 		{"body-no-json", "reading the answer: invalid character '<'"},
 		{"body-number", "reading the answer: json: cannot unmarshal number"},
-		{"too-old", `API version "1.0.0"; podman 4.3 or newer is needed`},
-		{"too-new", ""},
 		{"wait", ""},
 		{"exec-pid", ""},
 	}
@@ -100,10 +111,12 @@ func TestLiar(t *testing.T) {
 	}
 	t.Run("ended", func(t *testing.T) { j.dead(t, "ended") })
 	t.Run("a command's process", func(t *testing.T) {
+		// Nomad does not pass on why.
 		_, _, _, err := tryExec(t.Context(), j.running(t, "exec-pid"), "exec-pid", nothing(), "true")
-		must.ErrorContains(t, err, fmt.Sprintf("the endpoint names process %d as the command's, but that runs in cgroup", pids["root"]))
+		must.Error(t, err)
 	})
 	t.Run("nothing is left", func(t *testing.T) {
+		honest.purge(t)
 		j.purge(t)
 		eventually(t, "the removal of team-d's containers", func() error {
 			if left := teamD.containers(t); len(left) > 0 {

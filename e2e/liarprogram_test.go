@@ -24,6 +24,9 @@ import (
 // liarDir is where the liar's sockets and files are.
 const liarDir = "/run/user/2004/liar"
 
+// podmanSocket is the real podman's.
+const podmanSocket = "/run/user/2004/podman/podman.sock"
+
 // liarEnv is set for the test's binary when it is to be the liar: to the victims, as JSON.
 const liarEnv = "E2E_LIAR"
 
@@ -175,13 +178,19 @@ const recordFile = "requests"
 
 // lieAndServe is the program. It ends when it is killed.
 func lieAndServe(encoded string) error {
+	// podman stays up while somebody is connected. To come up may take it longer than the driver waits.
+	keep, err := net.Dial("unix", podmanSocket)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = keep.Close() }()
 	l := &liar{
 		busy: make(chan struct{}, 2),
 		told: map[string]string{},
 		real: &http.Transport{
 			DisableKeepAlives: true,
 			DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-				return new(net.Dialer).DialContext(ctx, "unix", "/run/user/2004/podman/podman.sock")
+				return new(net.Dialer).DialContext(ctx, "unix", podmanSocket)
 			},
 		},
 	}

@@ -17,6 +17,6 @@ plugin "nomad-driver-podman" {
       name        = "too-new"
       socket_path = "/run/user/2004/liar/too-new.sock"
     }
-    client_http_timeout = "5s"
+    client_http_timeout = "10s"
   }
 }
