@@ -72,7 +72,7 @@ func TestLiar(t *testing.T) {
 		{"id-of-a-task", "no such container"},
 		{"another-container", "the answer is about another container"},
 		{"body-endless", "answer too large"},
-		{"body-dripping", "no answer within 10s"},
+		{"body-dripping", "no answer within 1m0s"},
 		{"body-of-a-gib", "answer too large"},
 		{"body-no-json", "reading the answer: invalid character '<'"},
 		{"body-number", "reading the answer: json: cannot unmarshal number"},

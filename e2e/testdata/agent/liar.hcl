@@ -1,5 +1,4 @@
-# The sockets of the liar are files of team-d's. podman has less time to answer than by default, so that nobody waits long
-# for one that does not.
+# The sockets of the liar are files of team-d's.
 plugin "nomad-driver-podman" {
   config {
     socket {
@@ -17,6 +16,5 @@ plugin "nomad-driver-podman" {
       name        = "too-new"
       socket_path = "/run/user/2004/liar/too-new.sock"
     }
-    client_http_timeout = "10s"
   }
 }
