@@ -33,8 +33,7 @@ func TestReboot(t *testing.T) {
 	_, batch := j.dead(t, "batch")
 	must.True(t, batch.Failed, must.Sprint(events(batch)))
 	exit := terminated(t, batch)
-	must.StrContains(t, exit.DisplayMessage, "the host was rebooted")
-	// podman may or may not have seen its end.
+	// podman may or may not have seen its end, and the driver that of the manager only.
 	must.RegexMatch(t, regex("nobody knows (how|whether it was done)"), exit.DisplayMessage)
 
 	j.prints(t, "service", "ready\nready\n")
