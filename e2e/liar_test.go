@@ -133,7 +133,7 @@ func TestLiar(t *testing.T) {
 		must.Eq(t, driver, labClient.driverProcess(t))
 		most := number(t, strings.TrimSuffix(procStatus(t, driver, "VmHWM"), " kB"))
 		t.Logf("the driver's memory was %d KiB at the most", most)
-		must.Less(t, 256<<10, most)
+		must.Less(t, 128<<10, most)
 	})
 }
 
