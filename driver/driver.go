@@ -3,6 +3,7 @@ package driver
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 
@@ -13,6 +14,7 @@ import (
 	"github.com/hashicorp/nomad/plugins/drivers"
 	"github.com/hashicorp/nomad/plugins/shared/hclspec"
 
+	"nomad-driver-podman/cgroupv2"
 	"nomad-driver-podman/driver/config"
 	"nomad-driver-podman/driver/images"
 	"nomad-driver-podman/exits"
@@ -32,6 +34,8 @@ type Driver struct {
 	tasks   store
 	claims  claims
 	drops   sync.Once // starts tellDrops
+	weights *weights
+	cores   *cgroupv2.CPUWatch
 
 	mu   sync.RWMutex
 	node *node
@@ -47,6 +51,10 @@ func New(ctx context.Context, logger hclog.Logger, version string) (*Driver, err
 	if err != nil {
 		return nil, fmt.Errorf("watching for the end of processes: %w", err)
 	}
+	cores, err := cgroupv2.WatchCPUs()
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("watching for reserved cores: %w", err), loop.Close())
+	}
 	logger = logger.Named(Name)
 	// Without it Nomad's package knows no clock rate, and takes what tasks use for 0 MHz.
 	if err := cpuinfo.Init(); err != nil {
@@ -58,9 +66,12 @@ func New(ctx context.Context, logger hclog.Logger, version string) (*Driver, err
 		version: version,
 		events:  eventer.NewEventer(ctx, logger),
 		exits:   loop,
+		weights: newWeights(),
+		cores:   cores,
 		changed: make(chan struct{}, 1),
 	}
 	context.AfterFunc(ctx, driver.close)
+	go driver.shareCores()
 	return driver, nil
 }
 
@@ -68,9 +79,20 @@ func (d *Driver) close() {
 	if err := d.exits.Close(); err != nil {
 		d.logger.Warn("closing the exit loop", "error", err)
 	}
+	if err := d.cores.Close(); err != nil {
+		d.logger.Warn("closing the watch for reserved cores", "error", err)
+	}
 	if node := d.current(); node != nil {
 		node.close(d.logger)
 	}
+}
+
+// keep adds a task to those that are there. The others have to share processors with it from now on.
+func (d *Driver) keep(t *task) {
+	d.watchShared(t)
+	d.tasks.put(t.cfg.ID, t)
+	d.cores.Wake()
+	d.weights.touch(t.state.HostUID)
 }
 
 // PluginInfo says what this plugin is.
@@ -121,6 +143,9 @@ func (d *Driver) SetConfig(cfg *base.Config) error {
 		earlier.close(d.logger) // waits for what may ask for the configuration in force
 	}
 	node.background.Go(func() { d.reconciler(node) })
+	if node.self.IsRoot() && plugin.Rootless.CPUWeight {
+		node.background.Go(func() { d.keepWeights(node) })
+	}
 	return nil
 }
 

@@ -48,7 +48,7 @@ func (d *Driver) RecoverTask(handle *drivers.TaskHandle) error {
 		return errors.Join(fmt.Errorf("recovering task %s: it was destroyed", recovered.cfg.ID), recovered.release())
 	}
 	d.resume(node, recovered)
-	d.tasks.put(recovered.cfg.ID, recovered)
+	d.keep(recovered)
 	node.learnID(recovered.cfg.NodeID)
 	if recovered.state.LogFollowed {
 		node.renewLogs.Do(func() { node.background.Go(func() { d.renewLogs(node) }) })
@@ -119,6 +119,7 @@ func (d *Driver) resume(n *node, t *task) {
 	t.taken, t.giveUp = taken, cancel
 	n.background.Go(func() {
 		defer cancel()
+		defer d.cores.Wake()
 		defer close(taken)
 		d.takeLater(ctx, n, t)
 	})

@@ -46,7 +46,7 @@ func (d *Driver) StartTask(cfg *drivers.TaskConfig) (*drivers.TaskHandle, *drive
 	if err != nil {
 		return nil, nil, s.failure(errors.Join(err, s.unwind(ctx)))
 	}
-	d.tasks.put(cfg.ID, started)
+	d.keep(started)
 	return handle, started.state.Network, nil
 }
 
@@ -221,6 +221,10 @@ func (s *start) stageDirectories(context.Context) error {
 }
 
 func (s *start) buildSpec(context.Context) error {
+	shared, err := sharedCPUs(s.cfg)
+	if err != nil {
+		return fmt.Errorf("finding the cores that nobody has reserved: %w", err)
+	}
 	built, err := spec.Build(spec.Input{
 		Task:        s.cfg,
 		Config:      s.conf,
@@ -228,6 +232,7 @@ func (s *start) buildSpec(context.Context) error {
 		Uncollected: s.node.config.DisableLogs,
 		Rootless:    s.endpoint.Rootless(),
 		Controllers: s.endpoint.State().Info.CgroupControllers,
+		SharedCPUs:  shared,
 		Mounts:      s.dirs.mounts,
 	})
 	if err != nil {

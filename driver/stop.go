@@ -167,14 +167,16 @@ func (d *Driver) DestroyTask(id string, force bool) error {
 	if !d.tasks.remove(id) {
 		return err // another call has done it meanwhile
 	}
+	d.weights.touch(task.state.HostUID)
 	if err != nil {
 		err = errors.Join(fmt.Errorf("task %s: %w", task.cfg.Name, err), node.intents.abandon(left))
 	} else {
 		err = node.intents.remove(left.Container)
 	}
+	err = errors.Join(err, task.release())
 	d.claims.release(left.Container)
 	node.wakeReconciler()
-	return errors.Join(err, task.release())
+	return err
 }
 
 // remove ends the task, and removes its container, unless the agent's configuration keeps it, and the rest.

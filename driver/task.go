@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -51,6 +53,8 @@ type task struct {
 
 	// unhold lets go of the endpoint; nil while that is not known.
 	unhold func()
+	// unwatch ends the watch for cores that others reserve; nil without one.
+	unwatch func()
 
 	// taken is closed when the fields below are set, which may take a while for a recovered task.
 	taken <-chan struct{}
@@ -104,6 +108,12 @@ func (s *store) put(id string, added *task) {
 	s.tasks[id] = added
 }
 
+func (s *store) all() []*task {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return slices.Collect(maps.Values(s.tasks))
+}
+
 // remove tells whether the task was there.
 func (s *store) remove(id string) bool {
 	s.mu.Lock()
@@ -111,6 +121,18 @@ func (s *store) remove(id string) bool {
 	_, found := s.tasks[id]
 	delete(s.tasks, id)
 	return found
+}
+
+// shares are the CPU shares of all tasks of a host user, in MHz.
+func (s *store) shares(uid uint32) (sum int64) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	for _, t := range s.tasks {
+		if t.state.HostUID == uid && t.cfg.Resources != nil && t.cfg.Resources.NomadResources != nil {
+			sum += t.cfg.Resources.NomadResources.Cpu.CpuShares
+		}
+	}
+	return sum
 }
 
 // handle is what Nomad keeps.
@@ -239,6 +261,9 @@ func (t *task) release() error {
 	}
 	if t.cgroup != nil {
 		errs = append(errs, t.cgroup.Close())
+	}
+	if t.unwatch != nil {
+		t.unwatch()
 	}
 	if t.unhold != nil {
 		t.unhold()

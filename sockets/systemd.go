@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"net"
 	"os"
 	"strconv"
@@ -149,6 +150,21 @@ func (s *Systemd) StartTransient(ctx context.Context, name string, props []syste
 		_, err := s.conn.StartTransientUnitContext(ctx, name, "replace", props, done)
 		return err
 	})
+}
+
+// SetUserWeight sets until the next boot how much of the processors a user's slice gets when those of other users want
+// them too: the runtime property CPUWeight= of systemd.resource-control(5), from 1 to 10000. The weight 0 takes it back. It
+// is for a connection to the system's manager.
+func (s *Systemd) SetUserWeight(ctx context.Context, uid uint32, weight uint64) error {
+	slice := fmt.Sprintf("user-%d.slice", uid)
+	if weight == 0 {
+		weight = math.MaxUint64 // "CPUWeight=" without a value
+	}
+	err := s.conn.SetUnitPropertiesContext(ctx, slice, true, systemd.Property{Name: "CPUWeight", Value: dbus.MakeVariant(weight)})
+	if err != nil {
+		return fmt.Errorf("setting CPUWeight= of %s: %w", slice, unitError(err))
+	}
+	return nil
 }
 
 func (s *Systemd) job(ctx context.Context, doing, name string, enqueue func(done chan<- string) error) error {

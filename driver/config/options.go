@@ -75,6 +75,7 @@ var PluginOptions = []Option{
 	{"rootless.min_uid", "number", "1000", "Users below this UID are refused.", yes, "no", "TestRouting"},
 	{"rootless.linger", "bool", "true", "Enable lingering for host users, so that a logout does not end their tasks.", yes, "no", "TestRouting"},
 	{"rootless.release_after", "string", "", "How long after its last task what the driver has started for a host user is kept: `podman.socket`, lingering, the user's manager. Unset: for ever.", yes, "no", "TestRelease"},
+	{"rootless.cpu_weight", "bool", "true", "Set the `CPUWeight` of host users' slices by the sum of their tasks' `cpu`, so that tasks of different host users share processors by it ([how](docs/cpu.md)). Needs a root agent.", yes, "no", "TestWeights"},
 	{"volumes", Block, "", "What tasks may mount.", yes, yes, "TestVolumes"},
 	{"volumes.enabled", "bool", "true", "Whether `volumes` may name paths outside the allocation's directory.", yes, yes, "TestVolumes"},
 	{"gc", Block, "", "What is removed when nobody needs it any more.", yes, yes, "TestGC"},

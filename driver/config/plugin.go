@@ -70,6 +70,8 @@ type Rootless struct {
 	MinUID          uint32   `codec:"min_uid"`
 	Linger          bool     `codec:"linger"`
 	ReleaseAfterRaw string   `codec:"release_after"`
+	// CPUWeight says that the slices of host users get the weight of their tasks.
+	CPUWeight bool `codec:"cpu_weight"`
 
 	// ReleaseAfter is ReleaseAfterRaw, parsed; 0: never.
 	ReleaseAfter time.Duration `codec:"-"`

@@ -24,6 +24,7 @@ func TestPluginDefaults(t *testing.T) {
 	must.NoError(t, err)
 	must.True(t, plugin.Volumes.Enabled)
 	must.True(t, plugin.Rootless.Linger)
+	must.True(t, plugin.Rootless.CPUWeight)
 	must.Eq(t, 1000, plugin.Rootless.MinUID)
 	must.Eq(t, "1m0s", plugin.ClientTimeout.String())
 	must.StrHasSuffix(t, "/nomad-driver-podman", plugin.StateDir)

@@ -48,14 +48,15 @@ func resources(spec *Spec, in Input) error {
 		spec.Warnings = append(spec.Warnings, missing("cpu", "cpu"))
 	}
 
-	if len(cpu.ReservedCores) > 0 {
-		if !delegated("cpuset") {
-			return fmt.Errorf("resources: %s", missing("cores", "cpuset"))
-		}
+	if len(cpu.ReservedCores) > 0 && !delegated("cpuset") {
+		return fmt.Errorf("resources: %s", missing("cores", "cpuset"))
+	}
+	// Without delegation a task that asks for no cores may use all, as it may on most hosts.
+	if cpus := processors(cpu.ReservedCores, in.SharedCPUs); cpus != "" && delegated("cpuset") {
 		if limits.CPU == nil {
 			limits.CPU = &runtime.LinuxCPU{}
 		}
-		limits.CPU.Cpus = cpuset(cpu.ReservedCores)
+		limits.CPU.Cpus = cpus
 	}
 	return nil
 }
@@ -74,8 +75,11 @@ func memoryLimits(memoryMB, maxMB int64) *runtime.LinuxMemory {
 	return &runtime.LinuxMemory{Limit: &memory}
 }
 
-// cpuset makes a list in the format of cpuset(7).
-func cpuset(cores []uint16) string {
+// processors makes a list in the format of cpuset(7): the cores that the task has reserved, else those that nobody has.
+func processors(cores []uint16, shared string) string {
+	if len(cores) == 0 {
+		return shared
+	}
 	list := make([]string, len(cores))
 	for i, core := range cores {
 		list[i] = strconv.Itoa(int(core))

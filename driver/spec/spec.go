@@ -20,6 +20,8 @@ type Input struct {
 	// controllers it can use.
 	Rootless    bool
 	Controllers []string
+	// SharedCPUs are the processors for a task without cores of its own, in the format of cpuset(7). Empty: all.
+	SharedCPUs string
 	// Mounts are the bind mounts, with sources as podman sees them.
 	Mounts []config.Mount
 }

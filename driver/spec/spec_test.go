@@ -137,6 +137,33 @@ func TestLimitsWithoutDelegation(t *testing.T) {
 	must.Eq(t, "1,3", spec.ResourceLimits.CPU.Cpus)
 }
 
+// A task with cores has those, another the ones that nobody has reserved, where that can be.
+func TestProcessors(t *testing.T) {
+	for name, test := range map[string]struct {
+		controllers []string
+		cores       []uint16
+		shared      string
+		want        string
+	}{
+		"cores":         {[]string{"cpuset"}, []uint16{1, 3}, "0,2", "1,3"},
+		"no cores":      {[]string{"cpuset"}, nil, "0,2", "0,2"},
+		"not delegated": {[]string{"cpu"}, nil, "0,2", ""},
+		"unknown":       {[]string{"cpu", "cpuset"}, nil, "", ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			spec := build(t, func(in *Input) {
+				in.Controllers, in.SharedCPUs = test.controllers, test.shared
+				in.Task.Resources.NomadResources.Cpu = structs.AllocatedCpuResources{CpuShares: 100, ReservedCores: test.cores}
+			})
+			got := ""
+			if spec.ResourceLimits.CPU != nil {
+				got = spec.ResourceLimits.CPU.Cpus
+			}
+			must.Eq(t, test.want, got)
+		})
+	}
+}
+
 func TestPorts(t *testing.T) {
 	spec := build(t, func(in *Input) { in.Config.Ports = []string{"db", "same"} })
 	must.Eq(t, map[string]int{"db": 6379, "same": 24001}, spec.PortMap)
