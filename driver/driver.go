@@ -143,7 +143,7 @@ func (d *Driver) SetConfig(cfg *base.Config) error {
 		earlier.close(d.logger) // waits for what may ask for the configuration in force
 	}
 	node.background.Go(func() { d.reconciler(node) })
-	if node.self.IsRoot() && plugin.Rootless.CPUWeight {
+	if node.self.IsRoot() {
 		node.background.Go(func() { d.keepWeights(node) })
 	}
 	return nil

@@ -80,11 +80,14 @@ func (w *weights) take() map[uint32]bool {
 
 // keepWeights sets the weights of host users' slices until the node ends.
 func (d *Driver) keepWeights(n *node) {
-	if err := d.touchWeighed(weightDir); err != nil {
-		d.logger.Warn("which host users have a CPU weight from earlier is not known", "error", err)
-	}
+	grace := time.After(n.config.GC.Dangling.Grace) // until Nomad has had the time to take its tasks up again
 	for {
 		select {
+		case <-grace:
+			if err := d.touchWeighed(weightDir); err != nil {
+				d.logger.Warn("which host users have a CPU weight from earlier is not known", "error", err)
+			}
+			continue
 		case <-d.weights.wake:
 		case <-n.ctx.Done():
 			return
@@ -101,50 +104,65 @@ func (d *Driver) keepWeights(n *node) {
 }
 
 func (d *Driver) setWeights(n *node) error {
-	users := d.weights.take()
-	if len(users) == 0 {
+	changes := map[uint32]uint64{}
+	for uid := range d.weights.take() {
+		weight := uint64(0)
+		if n.config.Rootless.CPUWeight {
+			weight = cpuWeight(d.tasks.shares(uid))
+		}
+		// What the driver has not set it does not reset either.
+		if weight != 0 || isWeighed(weightDir, uid) {
+			changes[uid] = weight
+		}
+	}
+	if len(changes) == 0 {
 		return nil
 	}
 	ctx, cancel := context.WithTimeout(n.ctx, weightTimeout)
 	defer cancel()
 	err := serviceManager{n.self}.call(ctx, func(systemd *sockets.Systemd) error {
 		var errs []error
-		for uid := range users {
-			err := setWeight(uid, cpuWeight(d.tasks.shares(uid)), weightDir, func(weight uint64) error {
-				return systemd.SetUserWeight(ctx, uid, weight)
-			})
+		for uid, weight := range changes {
+			err := setWeight(weightDir, uid, weight, func() error { return systemd.SetUserWeight(ctx, uid, weight) })
 			if err == nil {
-				delete(users, uid)
+				delete(changes, uid)
 			}
 			errs = append(errs, err)
 		}
 		return errors.Join(errs...)
 	})
-	for uid := range users {
+	for uid := range changes {
 		d.weights.mark(uid)
 	}
 	return err
 }
 
-// setWeight sets a weight, or resets it when it is 0. There is a note from before it is set until after it is reset.
-func setWeight(uid uint32, weight uint64, notes string, set func(uint64) error) error {
-	note := filepath.Join(notes, strconv.FormatUint(uint64(uid), 10))
-	if weight != 0 {
-		if err := os.MkdirAll(notes, 0o700); err != nil {
+// setWeight has a weight set, or reset when it is 0. A note of it is there from before it is set until after it is reset.
+func setWeight(notes string, uid uint32, weight uint64, set func() error) error {
+	note := weightNote(notes, uid)
+	if weight == 0 {
+		if err := set(); err != nil {
 			return err
 		}
-		if err := os.WriteFile(note, nil, 0o600); err != nil {
-			return err
-		}
-		return set(weight)
+		return os.Remove(note)
 	}
-	if err := set(0); err != nil {
+	if err := os.MkdirAll(notes, 0o700); err != nil {
 		return err
 	}
-	if err := os.Remove(note); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err := os.WriteFile(note, nil, 0o600); err != nil {
 		return err
 	}
-	return nil
+	return set()
+}
+
+func weightNote(notes string, uid uint32) string {
+	return filepath.Join(notes, strconv.FormatUint(uint64(uid), 10))
+}
+
+// isWeighed tells whether a weight is set that was not reset since.
+func isWeighed(notes string, uid uint32) bool {
+	_, err := os.Lstat(weightNote(notes, uid))
+	return err == nil
 }
 
 // touchWeighed has the weights looked at that an earlier process of the driver has set: their tasks may have ended
