@@ -21,12 +21,10 @@ const coresDelay = 50 * time.Millisecond
 // sharedCgroup is Nomad's cgroup for a task without cores of its own. Empty: the task has some, or Nomad assigns no
 // processors here.
 func sharedCgroup(cfg *drivers.TaskConfig, h cgroupv2.Hierarchy) string {
-	resources := cfg.Resources
-	if resources == nil || resources.LinuxResources == nil ||
-		resources.NomadResources == nil || len(resources.NomadResources.Cpu.ReservedCores) > 0 {
+	if cfg.Resources == nil || cfg.Resources.LinuxResources == nil || cfg.Resources.LinuxResources.CpusetCpus != "" {
 		return ""
 	}
-	path, below := strings.CutPrefix(resources.LinuxResources.CpusetCgroupPath, h.Root+"/")
+	path, below := strings.CutPrefix(cfg.Resources.LinuxResources.CpusetCgroupPath, h.Root+"/")
 	if !below {
 		return ""
 	}

@@ -3,7 +3,6 @@ package driver
 import (
 	"testing"
 
-	"github.com/hashicorp/nomad/nomad/structs"
 	"github.com/hashicorp/nomad/plugins/drivers"
 	"github.com/shoenig/test/must"
 
@@ -12,21 +11,16 @@ import (
 
 func TestSharedCgroup(t *testing.T) {
 	h := cgroupv2.Hierarchy{Root: "/sys/fs/cgroup"}
-	for name, test := range map[string]struct {
-		path  string
-		cores []uint16
-		want  string
-	}{
+	for name, test := range map[string]struct{ path, cores, want string }{
 		"Nomad 1.6":          {path: "/sys/fs/cgroup/nomad.slice/a.t.scope", want: "/nomad.slice/a.t.scope"},
 		"Nomad 1.7":          {path: "/sys/fs/cgroup/nomad.slice/share.slice/a.t.scope", want: "/nomad.slice/share.slice/a.t.scope"},
-		"with cores":         {path: "/sys/fs/cgroup/nomad.slice/reserve.slice/a.t.scope", cores: []uint16{1}},
+		"with cores":         {path: "/sys/fs/cgroup/nomad.slice/reserve.slice/a.t.scope", cores: "1"},
 		"an agent of a user": {},
 		"elsewhere":          {path: "/sys/fs/cgroups/nomad/a.t"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			must.Eq(t, test.want, sharedCgroup(&drivers.TaskConfig{Resources: &drivers.Resources{
-				NomadResources: &structs.AllocatedTaskResources{Cpu: structs.AllocatedCpuResources{ReservedCores: test.cores}},
-				LinuxResources: &drivers.LinuxResources{CpusetCgroupPath: test.path},
+				LinuxResources: &drivers.LinuxResources{CpusetCgroupPath: test.path, CpusetCpus: test.cores},
 			}}, h))
 		})
 	}

@@ -3,8 +3,6 @@ package spec
 import (
 	"fmt"
 	"slices"
-	"strconv"
-	"strings"
 
 	runtime "github.com/opencontainers/runtime-spec/specs-go"
 )
@@ -48,11 +46,18 @@ func resources(spec *Spec, in Input) error {
 		spec.Warnings = append(spec.Warnings, missing("cpu", "cpu"))
 	}
 
-	if len(cpu.ReservedCores) > 0 && !delegated("cpuset") {
+	// NomadResources.Cpu.ReservedCores does not reach plugins.
+	cpus := ""
+	if linux := in.Task.Resources.LinuxResources; linux != nil {
+		cpus = linux.CpusetCpus
+	}
+	if cpus != "" && !delegated("cpuset") {
 		return fmt.Errorf("resources: %s", missing("cores", "cpuset"))
 	}
-	// Without delegation a task that asks for no cores may use all, as it may on most hosts.
-	if cpus := processors(cpu.ReservedCores, in.SharedCPUs); cpus != "" && delegated("cpuset") {
+	if cpus == "" && delegated("cpuset") {
+		cpus = in.SharedCPUs
+	}
+	if cpus != "" {
 		if limits.CPU == nil {
 			limits.CPU = &runtime.LinuxCPU{}
 		}
@@ -73,16 +78,4 @@ func memoryLimits(memoryMB, maxMB int64) *runtime.LinuxMemory {
 		return &runtime.LinuxMemory{Reservation: &memory, Limit: &limit}
 	}
 	return &runtime.LinuxMemory{Limit: &memory}
-}
-
-// processors makes a list in the format of cpuset(7): the cores that the task has reserved, else those that nobody has.
-func processors(cores []uint16, shared string) string {
-	if len(cores) == 0 {
-		return shared
-	}
-	list := make([]string, len(cores))
-	for i, core := range cores {
-		list[i] = strconv.Itoa(int(core))
-	}
-	return strings.Join(list, ",")
 }

@@ -130,7 +130,7 @@ func TestLimitsWithoutDelegation(t *testing.T) {
 	must.Nil(t, spec.ResourceLimits.Memory)
 	must.Len(t, 2, spec.Warnings)
 
-	cores := func(in *Input) { in.Task.Resources.NomadResources.Cpu.ReservedCores = []uint16{1, 3} }
+	cores := func(in *Input) { in.Task.Resources.LinuxResources = &drivers.LinuxResources{CpusetCpus: "1,3"} }
 	_, err := Build(input(cores))
 	must.ErrorContains(t, err, `cores is not applied: the cgroup controller "cpuset" is not delegated`)
 	spec = build(t, func(in *Input) { cores(in); in.Rootless = false })
@@ -141,25 +141,21 @@ func TestLimitsWithoutDelegation(t *testing.T) {
 func TestProcessors(t *testing.T) {
 	for name, test := range map[string]struct {
 		controllers []string
-		cores       []uint16
+		cores       string
 		shared      string
 		want        string
 	}{
-		"cores":         {[]string{"cpuset"}, []uint16{1, 3}, "0,2", "1,3"},
-		"no cores":      {[]string{"cpuset"}, nil, "0,2", "0,2"},
-		"not delegated": {[]string{"cpu"}, nil, "0,2", ""},
-		"unknown":       {[]string{"cpu", "cpuset"}, nil, "", ""},
+		"cores":         {[]string{"cpu", "cpuset"}, "1,3", "0,2", "1,3"},
+		"no cores":      {[]string{"cpu", "cpuset"}, "", "0,2", "0,2"},
+		"not delegated": {[]string{"cpu"}, "", "0,2", ""},
+		"unknown":       {[]string{"cpu", "cpuset"}, "", "", ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			spec := build(t, func(in *Input) {
 				in.Controllers, in.SharedCPUs = test.controllers, test.shared
-				in.Task.Resources.NomadResources.Cpu = structs.AllocatedCpuResources{CpuShares: 100, ReservedCores: test.cores}
+				in.Task.Resources.LinuxResources = &drivers.LinuxResources{CpusetCpus: test.cores}
 			})
-			got := ""
-			if spec.ResourceLimits.CPU != nil {
-				got = spec.ResourceLimits.CPU.Cpus
-			}
-			must.Eq(t, test.want, got)
+			must.Eq(t, test.want, spec.ResourceLimits.CPU.Cpus)
 		})
 	}
 }
