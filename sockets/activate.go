@@ -260,6 +260,11 @@ func (e *Endpoint) CheckActivatable(context.Context) error {
 	if err := e.registry.permit(user); err != nil {
 		return err
 	}
+	if user != rootless.Unknown && !user.IsRoot() {
+		if err := e.registry.checkHost(); err != nil {
+			return err
+		}
+	}
 	if !e.managed {
 		return nil
 	}
