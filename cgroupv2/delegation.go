@@ -57,8 +57,10 @@ func (m mounts) delegatedTo(user string, uid uint32) (Delegation, error) {
 	if err != nil {
 		return Delegation{}, err
 	}
-	d.Controllers, err = hierarchy.Controllers(path)
-	return d, err
+	if d.Controllers, err = hierarchy.Controllers(path); err != nil {
+		return Delegation{}, fmt.Errorf("controllers of %s: %w", user, err)
+	}
+	return d, nil
 }
 
 // legacyControllers are those of cgroup v1 that hold limits, each of which is mounted under its name, if only by a link

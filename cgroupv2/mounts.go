@@ -30,9 +30,9 @@ func (m Mode) String() string { return [...]string{"legacy", "hybrid", "unified"
 func (m Mode) Unmeasured() string {
 	switch m {
 	case Legacy:
-		return "this host has only cgroup v1: CPU and memory of the task are not measured, and an OOM kill is noticed only when podman reports it"
+		return "This host has only cgroup v1: what the task uses is not measured"
 	case Hybrid:
-		return "this host's controllers are those of cgroup v1: of the task only the CPU time is measured, and an OOM kill is noticed only when podman reports it"
+		return "This host's controllers are those of cgroup v1: of what the task uses only CPU time is measured, not memory, processes or throttling"
 	default:
 		return ""
 	}
