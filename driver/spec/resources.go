@@ -115,15 +115,15 @@ func memory(spec *Spec, in Input) error {
 		return err
 	}
 	asked := in.Config.Memory
-	for _, limit := range []struct {
-		bytes int64
-		set   **int64
-	}{{asked.Limit, &limits.Limit}, {asked.Reservation, &limits.Reservation}, {asked.Swap, &limits.Swap}} {
-		if limit.bytes != 0 {
-			*limit.set = &limit.bytes
-		}
-	}
+	limits.Limit, limits.Reservation, limits.Swap = unlessZero(asked.Limit), unlessZero(asked.Reservation), unlessZero(asked.Swap)
 	return nil
+}
+
+func unlessZero(bytes int64) *int64 {
+	if bytes == 0 {
+		return nil
+	}
+	return &bytes
 }
 
 func pids(spec *Spec, in Input) error {
