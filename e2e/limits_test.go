@@ -128,8 +128,7 @@ func pinned(t *testing.T, j *job, owner hostUser) {
 		}
 	}
 	must.RegexMatch(t, regex(`^\d+$`), reserved)
-	must.Eq(t, reserved, cores.cgroupFile(t, "cpuset.cpus"))
-	must.Eq(t, reserved, cores.cgroupFile(t, "cpuset.cpus.effective"))
+	must.Eq(t, reserved, procStatus(t, cores.State.Pid, "Cpus_allowed_list"))
 }
 
 func limitsOf(t *testing.T, c container) map[string]string {

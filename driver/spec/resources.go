@@ -128,13 +128,17 @@ func unlessZero(bytes int64) *int64 {
 
 func pids(spec *Spec, in Input) error {
 	limit := in.Config.PIDsLimit
-	if limit == 0 {
+	if err := in.Delegation.Check("pids_limit"); err != nil {
+		if limit > 0 {
+			return err
+		}
+		// Neither podman's default nor "no limit": the runtime can set nothing.
+		spec.ResourceLimits.Pids = &oci.LinuxPids{Limit: 0}
 		return nil
 	}
-	if err := in.Delegation.Check("pids_limit"); err != nil && limit > 0 {
-		return err
+	if limit != 0 {
+		spec.ResourceLimits.Pids = &oci.LinuxPids{Limit: limit}
 	}
-	spec.ResourceLimits.Pids = &oci.LinuxPids{Limit: limit}
 	return nil
 }
 

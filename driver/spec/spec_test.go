@@ -175,7 +175,8 @@ func TestLimitsWithoutDelegation(t *testing.T) {
 	must.Len(t, 2, spec.Warnings)
 	must.StrContains(t, spec.Warnings[0], `Not applied: cpu needs the cgroup controller "cpu", which is not delegated to host user team-a`)
 	must.StrContains(t, spec.Warnings[1], `Not applied: memory needs the cgroup controller "memory"`)
-	build(t, func(in *Input) { nothing(in); in.Config.PIDsLimit = -1 })
+	must.Eq(t, 0, spec.ResourceLimits.Pids.Limit)
+	must.Eq(t, 0, build(t, func(in *Input) { nothing(in); in.Config.PIDsLimit = -1 }).ResourceLimits.Pids.Limit)
 
 	for option, set := range map[string]func(*Input){
 		"cpu":                func(in *Input) { in.RequireDelegation = true },
