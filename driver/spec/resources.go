@@ -2,8 +2,6 @@ package spec
 
 import (
 	"runtime"
-	"strconv"
-	"strings"
 
 	"github.com/hashicorp/nomad/plugins/drivers"
 	oci "github.com/opencontainers/runtime-spec/specs-go"
@@ -48,18 +46,18 @@ func holds(spec *Spec, in Input, option string) (bool, error) {
 func cpu(spec *Spec, in Input) error {
 	limits := &oci.LinuxCPU{}
 	spec.ResourceLimits.CPU = limits
-	asked := in.Task.Resources.NomadResources.Cpu
 	if ok, err := holds(spec, in, "cpu"); err != nil {
 		return err
 	} else if ok {
 		shares := cpuShares(in.Task.Resources)
 		limits.Shares = &shares
 	}
-	if len(asked.ReservedCores) > 0 {
+	// NomadResources.Cpu.ReservedCores does not reach plugins.
+	if cores := in.Task.Resources.LinuxResources.CpusetCpus; cores != "" {
 		if err := in.Delegation.Check("cores"); err != nil {
 			return err
 		}
-		limits.Cpus = cpuset(asked.ReservedCores)
+		limits.Cpus = cores
 	}
 	if in.Config.CPUHardLimit {
 		if err := in.Delegation.Check("cpu_hard_limit"); err != nil {
@@ -140,13 +138,4 @@ func pids(spec *Spec, in Input) error {
 		spec.ResourceLimits.Pids = &oci.LinuxPids{Limit: limit}
 	}
 	return nil
-}
-
-// cpuset makes a list in the format of cpuset(7).
-func cpuset(cores []uint16) string {
-	list := make([]string, len(cores))
-	for i, core := range cores {
-		list[i] = strconv.Itoa(int(core))
-	}
-	return strings.Join(list, ",")
 }

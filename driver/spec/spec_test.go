@@ -181,7 +181,7 @@ func TestLimitsWithoutDelegation(t *testing.T) {
 	for option, set := range map[string]func(*Input){
 		"cpu":                func(in *Input) { in.RequireDelegation = true },
 		"memory":             func(in *Input) { in.RequireDelegation, in.Delegation.Controllers = true, []string{"cpu"} },
-		"cores":              func(in *Input) { in.Task.Resources.NomadResources.Cpu.ReservedCores = []uint16{1, 3} },
+		"cores":              func(in *Input) { in.Task.Resources.LinuxResources.CpusetCpus = "1,3" },
 		"cpu_hard_limit":     func(in *Input) { in.Config.CPUHardLimit = true },
 		"memory_max":         func(in *Input) { in.Task.Resources.NomadResources.Memory.MemoryMaxMB = 128 },
 		"memory_hard_limit":  func(in *Input) { in.Config.MemoryHardLimit = 128 },
@@ -198,7 +198,7 @@ func TestLimitsWithoutDelegation(t *testing.T) {
 
 func TestCores(t *testing.T) {
 	spec := build(t, func(in *Input) {
-		in.Task.Resources.NomadResources.Cpu.ReservedCores = []uint16{1, 3}
+		in.Task.Resources.LinuxResources.CpusetCpus = "1,3"
 		in.Delegation.Controllers = append(in.Delegation.Controllers, "cpuset")
 	})
 	must.Eq(t, "1,3", spec.ResourceLimits.CPU.Cpus)
