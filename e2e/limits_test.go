@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/hashicorp/nomad/api"
 	"github.com/shoenig/test/must"
 )
 
@@ -101,16 +102,27 @@ func TestLimitOptions(t *testing.T) {
 			}, limitsOf(t, hard))
 			must.StrHasPrefix(t, "max ", hard.cgroupFile(t, "cpu.max"))
 
-			j.running(t, "endless")
-			endless := limitsOf(t, owner.container(t, alloc, "endless"))
-			must.Eq(t, "max", endless["memory.max"])
-			must.Eq(t, mebibytes(32), endless["memory.low"])
-
 			if owner == root {
 				pinned(t, j, root)
 			}
 		})
 	}
+}
+
+// Nomad 1.6 refuses memory_max = -1, which newer ones hand on to the driver.
+func TestNoMemoryLimit(t *testing.T) {
+	driver := startPlugin(t)
+	cfg, out := taskConfig(t, trapping())
+	cfg.Resources.NomadResources.Memory.MemoryMaxMB = -1
+	_, _, err := driver.StartTask(cfg)
+	must.NoError(t, err)
+	t.Cleanup(func() {
+		must.NoError(t, driver.DestroyTask(cfg.ID, true))
+		out.readers.Wait()
+	})
+	endless := teamA.container(t, &api.Allocation{ID: cfg.AllocID}, cfg.Name)
+	must.Eq(t, "max", endless.cgroupFile(t, "memory.max"))
+	must.Eq(t, mebibytes(32), endless.cgroupFile(t, "memory.low"))
 }
 
 // pinned asserts that the task "cores" runs on the core that Nomad has reserved for it.

@@ -39,20 +39,6 @@ job "limitoptions" {
         memory = 32
       }
     }
-
-    task "endless" {
-      driver = "podman"
-      config {
-        image   = "busybox"
-        command = "sleep"
-        args    = ["1d"]
-      }
-      resources {
-        cpu        = 50
-        memory     = 32
-        memory_max = -1
-      }
-    }
   }
 
   group "cores" {
