@@ -9,7 +9,7 @@ job "limitoptions" {
         image   = "busybox"
         command = "sleep"
         args    = ["1d"]
-        
+
         cpu_hard_limit     = true
         cpu_cfs_period     = 50000
         memory_reservation = "16M"
@@ -29,7 +29,7 @@ job "limitoptions" {
         image   = "busybox"
         command = "sleep"
         args    = ["1d"]
-        
+
         memory_hard_limit = 48
         memory_swap       = -1
         pids_limit        = -1
@@ -48,7 +48,7 @@ job "limitoptions" {
         image   = "busybox"
         command = "sleep"
         args    = ["1d"]
-        
+
         cpu_hard_limit = true
       }
       resources {
