@@ -11,63 +11,18 @@ import (
 	"io"
 	"io/fs"
 	"os"
-	"path/filepath"
 	"strings"
 
-	"github.com/containerd/cgroups/v3"
 	"golang.org/x/sys/unix"
 )
 
 // ErrGone says that a cgroup does not exist, or no longer.
 var ErrGone = errors.New("cgroup does not exist")
 
-// Mode is how a host has mounted its control groups.
-type Mode int
-
-// The modes, as systemd calls them.
-const (
-	Legacy  Mode = iota // only cgroup v1
-	Hybrid              // controllers in cgroup v1, and a cgroup v2 tree without them
-	Unified             // only cgroup v2
-)
-
-// mountPoint is where systemd mounts control groups; in hybrid mode their v2 tree is below.
-const mountPoint = "/sys/fs/cgroup"
-
-// DetectMode returns the host's mode. It fails when no control groups are mounted.
-func DetectMode() (Mode, error) {
-	switch cgroups.Mode() {
-	case cgroups.Unified:
-		return Unified, nil
-	case cgroups.Hybrid:
-		return Hybrid, nil
-	case cgroups.Legacy:
-		return Legacy, nil
-	default:
-		return 0, fmt.Errorf("no control groups are mounted at %s", mountPoint)
-	}
-}
-
 // Hierarchy is a cgroup v2 tree. Paths of cgroups are absolute and start at its root, as in
 // /proc/PID/cgroup.
 type Hierarchy struct {
 	Root string // where the tree is mounted
-}
-
-// Mounted returns the host's cgroup v2 tree.
-func Mounted() (Hierarchy, error) {
-	mode, err := DetectMode()
-	if err != nil {
-		return Hierarchy{}, err
-	}
-	switch mode {
-	case Unified:
-		return Hierarchy{Root: mountPoint}, nil
-	case Hybrid:
-		return Hierarchy{Root: filepath.Join(mountPoint, "unified")}, nil
-	default:
-		return Hierarchy{}, errors.New("this host has only cgroup v1: boot it with systemd.unified_cgroup_hierarchy=1")
-	}
 }
 
 // Controllers returns the controllers that are available in a cgroup, in the kernel's order.
@@ -87,12 +42,6 @@ func (h Hierarchy) Controllers(path string) ([]string, error) {
 		return nil, cgroupError(path, err)
 	}
 	return strings.Fields(string(text)), nil
-}
-
-// Delegated returns the controllers that systemd has delegated to a host user's manager. The
-// error is ErrGone when the manager is not running.
-func (h Hierarchy) Delegated(uid uint32) ([]string, error) {
-	return h.Controllers(userManager(uid))
 }
 
 // openDir opens the directory of a cgroup, from which nothing leads out of the hierarchy: the

@@ -21,23 +21,6 @@ func fakeHierarchy(t testing.TB, cgroups map[string]map[string]string) Hierarchy
 	return h
 }
 
-func TestDelegated(t *testing.T) {
-	h := fakeHierarchy(t, map[string]map[string]string{
-		"/user.slice/user-1001.slice/user@1001.service": {"cgroup.controllers": "cpu memory pids\n"},
-		"/user.slice/user-1002.slice/user@1002.service": {"cgroup.controllers": "\n"},
-	})
-	got, err := h.Delegated(1001)
-	must.NoError(t, err)
-	must.Eq(t, []string{"cpu", "memory", "pids"}, got)
-
-	got, err = h.Delegated(1002)
-	must.NoError(t, err)
-	must.SliceEmpty(t, got)
-
-	_, err = h.Delegated(1003)
-	must.ErrorIs(t, err, ErrGone)
-}
-
 func TestHierarchy_NothingOutside(t *testing.T) {
 	outside := map[string]string{"cpu.stat": "usage_usec 1\n", "cgroup.controllers": "cpu\n"}
 	parent := fakeHierarchy(t, map[string]map[string]string{"/tree": {}, "/outside": outside, "/tree/inside": outside})

@@ -13,7 +13,8 @@ import (
 
 // Of returns the path of the cgroup v2 that a process is in, also on a hybrid host, from
 // /proc/PID/cgroup (cgroups(7)). The error is ErrGone when the process has ended or its cgroup
-// was removed. Only a pidfd that still is alive afterwards shows whose cgroup it is.
+// was removed, and ErrNoHierarchy on a legacy host. Only a pidfd that still is alive afterwards
+// shows whose cgroup it is.
 func Of(pid int) (string, error) {
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/cgroup", pid))
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ESRCH) {
@@ -41,7 +42,7 @@ func unified(text string) (string, error) {
 		}
 		return found, checkPath(found)
 	}
-	return "", errors.New("no line of the unified hierarchy in /proc/PID/cgroup")
+	return "", ErrNoHierarchy
 }
 
 // checkPath refuses a path that is not absolute or not clean, as is that of a process outside

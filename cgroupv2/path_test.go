@@ -37,6 +37,11 @@ func TestUnified(t *testing.T) {
 	}
 }
 
+func TestUnified_Legacy(t *testing.T) {
+	_, err := unified("4:memory:/x\n1:name=systemd:/x\n")
+	must.ErrorIs(t, err, ErrNoHierarchy)
+}
+
 func TestOf(t *testing.T) {
 	mode, err := DetectMode()
 	if err != nil || mode == Legacy {

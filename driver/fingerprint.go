@@ -11,6 +11,8 @@ import (
 	"github.com/hashicorp/nomad/plugins/drivers"
 	"github.com/hashicorp/nomad/plugins/shared/structs"
 
+	"nomad-driver-podman/cgroupv2"
+	"nomad-driver-podman/rootless"
 	"nomad-driver-podman/sockets"
 )
 
@@ -127,10 +129,15 @@ func endpointAttributes(endpoint *sockets.Endpoint, isDefault, usable bool) map[
 		"rootless":      structs.NewBoolAttribute(endpoint.Rootless()),
 		"hostUser":      structs.NewStringAttribute(endpoint.User().Name),
 	}
+	// As the kernel says it now, when the host user's manager runs.
+	if user := endpoint.User(); user != rootless.Unknown {
+		if delegation, err := cgroupv2.DelegatedTo(user.Name, user.UID); err == nil {
+			attributes["cgroupControllers"] = structs.NewStringAttribute(strings.Join(delegation.Controllers, ","))
+		}
+	}
 	if info := state.Info; info.APIVersion != "" {
 		attributes["version"] = structs.NewStringAttribute(info.APIVersion)
 		attributes["cgroupVersion"] = structs.NewStringAttribute(info.CgroupVersion)
-		attributes["cgroupControllers"] = structs.NewStringAttribute(strings.Join(info.CgroupControllers, ","))
 		attributes["ociRuntime"] = structs.NewStringAttribute(info.OCIRuntime)
 		attributes["appArmor"] = structs.NewBoolAttribute(info.AppArmor)
 		attributes["seccompEnabled"] = structs.NewBoolAttribute(info.Seccomp)

@@ -46,7 +46,7 @@ func (d *Driver) StartTask(cfg *drivers.TaskConfig) (*drivers.TaskHandle, *drive
 	if err != nil {
 		return nil, nil, s.failure(errors.Join(err, s.unwind(ctx)))
 	}
-	d.keep(started)
+	d.tasks.put(cfg.ID, started)
 	return handle, started.state.Network, nil
 }
 
@@ -221,6 +221,15 @@ func (s *start) stageDirectories(context.Context) error {
 }
 
 func (s *start) buildSpec(context.Context) error {
+	// Read anew for each task: it changes under a running manager, and podman says what it was at the activation.
+	user := s.endpoint.User()
+	delegation, err := cgroupv2.DelegatedTo(user.Name, user.UID)
+	if err != nil {
+		return err
+	}
+	if unmeasured := delegation.Mode.Unmeasured(); unmeasured != "" {
+		s.driver.say(s.cfg, "%s", unmeasured)
+	}
 	shared, err := sharedCPUs(s.cfg)
 	if err != nil {
 		return fmt.Errorf("finding the cores that nobody has reserved: %w", err)
@@ -231,9 +240,11 @@ func (s *start) buildSpec(context.Context) error {
 		Logging:     s.node.logging(s.conf),
 		Uncollected: s.node.config.DisableLogs,
 		Rootless:    s.endpoint.Rootless(),
-		Controllers: s.endpoint.State().Info.CgroupControllers,
-		SharedCPUs:  shared,
-		Mounts:      s.dirs.mounts,
+		Delegation:  delegation,
+		// Only what is delegated can be required: what root's kernel lacks is a warning.
+		RequireDelegation: s.endpoint.Rootless() && s.node.config.Rootless.Delegation == config.RequireDelegation,
+		SharedCPUs:        shared,
+		Mounts:            s.dirs.mounts,
 	})
 	if err != nil {
 		return err
@@ -341,7 +352,8 @@ func (d *Driver) take(t *task, pid, conmon int, endpoint *sockets.Endpoint) erro
 }
 
 // checkCgroup returns the container's cgroup. A process counts only when it is in the cgroup that podman named, and that
-// only when it lies under the host user's own manager.
+// only when it lies under the host user's own manager. It is empty when the container has none in cgroup v2, as root's
+// may have on a host that mounts cgroup v1.
 func checkCgroup(named string, pid int, process *exits.Watched, endpoint *sockets.Endpoint) (string, error) {
 	user := endpoint.User()
 	if named == "" {
@@ -357,12 +369,17 @@ func checkCgroup(named string, pid int, process *exits.Watched, endpoint *socket
 	}
 	in, err := cgroupv2.Of(pid)
 	switch {
+	case errors.Is(err, cgroupv2.ErrNoHierarchy) && !endpoint.Rootless():
+		return "", nil
 	case err != nil:
 		return "", err
 	case in == named || isBelow(in, named):
 		return named, nil
 	case endpoint.Rootless():
 		return "", fmt.Errorf("the endpoint names process %d as the container's first, but that runs in cgroup %q, not in the container's (%q)", pid, in, named)
+	}
+	if mode, err := cgroupv2.DetectMode(); err != nil || mode != cgroupv2.Unified {
+		return "", err
 	}
 	return in, nil
 }
@@ -373,12 +390,14 @@ func (d *Driver) takeConmon(t *task, pid int, endpoint *sockets.Endpoint) error 
 	if err != nil {
 		return ignoreGone(err)
 	}
-	in, err := cgroupv2.Of(pid)
-	if err != nil {
-		return ignoreGone(err)
-	}
-	if endpoint.Rootless() && !cgroupv2.InUserManager(in, endpoint.User().UID) {
-		return fmt.Errorf("the endpoint names process %d as the container's monitor, but that runs in cgroup %q, which is not the host user's", pid, in)
+	if endpoint.Rootless() {
+		in, err := cgroupv2.Of(pid)
+		if err != nil {
+			return ignoreGone(err)
+		}
+		if !cgroupv2.InUserManager(in, endpoint.User().UID) {
+			return fmt.Errorf("the endpoint names process %d as the container's monitor, but that runs in cgroup %q, which is not the host user's", pid, in)
+		}
 	}
 	t.state.Conmon = conmon
 	t.conmon, err = d.exits.Watch(conmon)

@@ -8,6 +8,7 @@ import (
 	"github.com/hashicorp/nomad/plugins/drivers"
 	"github.com/shoenig/test/must"
 
+	"nomad-driver-podman/cgroupv2"
 	"nomad-driver-podman/rootless"
 	"nomad-driver-podman/sockets"
 )
@@ -33,4 +34,25 @@ func TestTakeOthersProcess(t *testing.T) {
 			must.Zero(t, taken.state.Process.PID)
 		})
 	}
+}
+
+// On a host that mounts cgroup v1, a container of root's has no cgroup of its own in the tree of cgroup v2, or there is no
+// such tree. It is watched all the same, and not measured.
+func TestTakeWithoutCgroup(t *testing.T) {
+	if cgroupv2.CheckRootless() == nil {
+		t.Skip("this host has cgroup v2")
+	}
+	driver, err := New(t.Context(), hclog.NewNullLogger(), "1")
+	must.NoError(t, err)
+	user := rootless.User{Name: "root"}
+	registry, err := sockets.New([]sockets.EndpointConfig{{Name: "s", Path: "/s", User: &user}}, sockets.Options{})
+	must.NoError(t, err)
+	endpoint, _ := registry.Endpoint("s")
+
+	taken := &task{cfg: &drivers.TaskConfig{}, taken: closed, state: taskState{Cgroup: "/machine.slice/libpod-1.scope"}}
+	must.NoError(t, driver.take(taken, os.Getpid(), os.Getpid(), endpoint))
+	t.Cleanup(func() { must.NoError(t, taken.release()) })
+	must.Eq(t, os.Getpid(), taken.state.Process.PID)
+	must.Eq(t, "", taken.state.Cgroup)
+	must.Nil(t, taken.cgroup)
 }

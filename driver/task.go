@@ -238,6 +238,9 @@ func (t *task) setResult(exit *drivers.ExitResult) {
 // openCgroup opens the cgroup of the watched process, unless it is gone. systemd removes it when the process ends, mostly
 // before anybody could look, so OOM kills are counted when they happen.
 func (t *task) openCgroup() error {
+	if t.state.Cgroup == "" {
+		return nil // it has none in cgroup v2
+	}
 	hierarchy, err := cgroupv2.Mounted()
 	if err != nil {
 		return err

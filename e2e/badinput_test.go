@@ -39,6 +39,7 @@ func TestBadInput(t *testing.T) {
 		{"unknown-network", []string{`"network_mode"`, `"token-ring"`, "slirp4netns"}},
 		{"pull-timeout", []string{`"image_pull_timeout"`, `"-5m"`, "more than zero"}},
 		{"working-dir", []string{`"working_dir"`, `"here"`, "absolute path"}},
+		{"small-swap", []string{`"memory_swap"`, "16m", "memory limit (32 MB)"}},
 		{"unknown-option", []string{"comand"}},
 		{"wrong-type", []string{"command"}},
 	} {

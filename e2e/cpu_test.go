@@ -31,7 +31,7 @@ func TestWeights(t *testing.T) {
 	})
 
 	t.Run("the sum", func(t *testing.T) {
-		more := run(t, "weights", only("more"), named("weights-more"))
+		more := run(t, "weights", only("more"), renamed("weights-more"))
 		more.running(t, "more")
 		weighs(t, teamA, "35")
 		more.purge(t)
@@ -70,11 +70,6 @@ func TestWeights(t *testing.T) {
 		}
 		return err
 	})
-}
-
-// named gives a job another name, so that it runs beside the one of the same file.
-func named(name string) func(*api.Job) {
-	return func(j *api.Job) { j.ID, j.Name = &name, &name }
 }
 
 // slice is systemd's unit of all that runs as the user.
@@ -149,7 +144,7 @@ func keepOffReserved(t *testing.T, owner hostUser, socket string) {
 	must.Eq(t, "0-1", early.allowed(t))
 	nomadShares(t, alloc, "0-1")
 
-	reserving := run(t, "cores", only("reserved"), option("socket", socket), named("cores-reserved"))
+	reserving := run(t, "cores", only("reserved"), option("socket", socket), renamed("cores-reserved"))
 	reserved := owner.container(t, reserving.running(t, "reserved"), "reserved")
 	core := reserved.cgroupFile(t, "cpuset.cpus")
 	others, oneCore := map[string]string{"0": "1", "1": "0"}[core]
@@ -158,7 +153,7 @@ func keepOffReserved(t *testing.T, owner hostUser, socket string) {
 	moved(t, early, others)
 	nomadShares(t, alloc, others)
 
-	lately := run(t, "cores", only("shared"), option("socket", socket), named("cores-late"))
+	lately := run(t, "cores", only("shared"), option("socket", socket), renamed("cores-late"))
 	lateAlloc := lately.running(t, "shared")
 	late := owner.container(t, lateAlloc, "shared")
 	must.Eq(t, others, late.allowed(t))
@@ -235,9 +230,6 @@ func delegateCpuset(t *testing.T, u hostUser) {
 		command(t, "systemctl", "daemon-reload")
 		// A change of any property has systemd look at what is delegated.
 		command(t, "systemctl", "set-property", "--runtime", fmt.Sprintf("user@%d.service", u.uid), "CPUWeight=100")
-		// The driver asks podman for the controllers when it activates an endpoint.
-		kill(t, labClient.driverProcess(t))
-		eventually(t, "the driver", driverReady)
 	}
 	must.NoError(t, os.MkdirAll(filepath.Dir(dropIn), 0o755))
 	must.NoError(t, os.WriteFile(dropIn, []byte("[Service]\nDelegate=cpu cpuset memory pids\n"), 0o644))

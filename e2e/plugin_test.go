@@ -52,7 +52,7 @@ func startPlugin(t *testing.T) drivers.DriverPlugin {
 	// What Nomad would make of an empty block, but for the state directory.
 	config := map[string]any{
 		"socket":              []map[string]any{{"name": "default", "host_user": "team-a"}, {"name": "rootful", "host_user": "root"}},
-		"rootless":            map[string]any{"linger": true, "min_uid": 1000},
+		"rootless":            map[string]any{"linger": true, "min_uid": 1000, "delegation": "warn"},
 		"volumes":             map[string]any{"enabled": true},
 		"gc":                  map[string]any{"container": true, "dangling_containers": map[string]any{"enabled": true, "creation_grace": "5m"}},
 		"client_http_timeout": "60s",

@@ -10,12 +10,7 @@ import (
 )
 
 func TestResources(t *testing.T) {
-	scheduler, _, err := nomad.Operator().SchedulerGetConfiguration(nil)
-	must.NoError(t, err)
-	scheduler.SchedulerConfig.MemoryOversubscriptionEnabled = true // else memory_max means nothing
-	_, _, err = nomad.Operator().SchedulerSetConfiguration(scheduler.SchedulerConfig, nil)
-	must.NoError(t, err)
-
+	oversubscribe(t)
 	for owner, socket := range map[hostUser]string{teamA: "default", root: "rootful"} {
 		t.Run(owner.name, func(t *testing.T) {
 			j := run(t, "resources", option("socket", socket))

@@ -187,7 +187,10 @@ func (r *Record) look(ctx context.Context, endpoint *sockets.Endpoint) {
 		if !user.IsRoot() {
 			r.Manager = &Manager{fmt.Sprintf("user@%d.service", user.UID), cmp.Or(units.Manager, "unknown"), units.Lingers}
 		}
-		r.Controllers = append(r.Controllers, controllers(user)...)
+		// None where the manager does not run, or nothing can be delegated.
+		if delegation, err := cgroupv2.DelegatedTo(user.Name, user.UID); err == nil {
+			r.Controllers = append(r.Controllers, delegation.Controllers...)
+		}
 	}
 	if endpoint.Managed() {
 		r.SocketUnit = &SocketUnit{cmp.Or(units.Socket, "unknown"), units.Masked != nil}
@@ -243,24 +246,6 @@ func within(ctx context.Context, who string) (context.Context, context.CancelFun
 // nothingListens tells whether a connection failed since the socket is not there, or nobody's any more.
 func nothingListens(err error) bool {
 	return errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ECONNREFUSED)
-}
-
-// controllers are empty where the cgroup is not there, or not of version 2.
-func controllers(user rootless.User) []string {
-	hierarchy, err := cgroupv2.Mounted()
-	if err != nil {
-		return nil
-	}
-	var found []string
-	if user.IsRoot() {
-		found, err = hierarchy.Controllers("/")
-	} else {
-		found, err = hierarchy.Delegated(user.UID)
-	}
-	if err != nil {
-		return nil
-	}
-	return found
 }
 
 func first(errs ...error) error {

@@ -254,11 +254,16 @@ func unmask(user *rootless.User) string {
 }
 
 // CheckActivatable looks for what would make Activate fail, in files and in what is known from the watch: it starts
-// nothing and asks nobody.
+// nothing and asks nobody. A host that could hold no limits of rootless containers refuses their endpoints, too.
 func (e *Endpoint) CheckActivatable(context.Context) error {
 	user := e.User()
 	if err := e.registry.permit(user); err != nil {
 		return err
+	}
+	if user != rootless.Unknown && !user.IsRoot() {
+		if err := e.registry.checkHost(); err != nil {
+			return err
+		}
 	}
 	if !e.managed {
 		return nil

@@ -148,6 +148,7 @@ func newFakeHost(t *testing.T, uid uint32, o Options) (h *fakeHost, e *Endpoint,
 	r.connect = h.connect
 	r.watchUnit = h.watchUnit
 	r.checkIDs = func(rootless.User) error { return h.do("IDs") }
+	r.checkHost = func() error { return h.do("host") }
 	self := uint32(os.Geteuid())
 	e = makeEndpoint(r, "x", h.path, rootless.User{Name: "x", UID: self, GID: self})
 	e.managed = true
@@ -317,6 +318,22 @@ func TestActivateFailures(t *testing.T) {
 	h.fail["user podman.socket"] = ErrUnitMasked
 	_, err := e.Activate(t.Context())
 	must.ErrorContains(t, err, "systemctl --user --machine=x@ unmask podman.socket")
+}
+
+// Where limits cannot hold for rootless containers, nothing is started for one.
+func TestNoRootlessHost(t *testing.T) {
+	unfit := errors.New("cgroup v1")
+	h, e, _ := newFakeHost(t, 65534, Options{})
+	e.registry.agent = 0
+	h.fail["host"] = unfit
+	must.ErrorIs(t, e.CheckActivatable(t.Context()), unfit)
+	must.Eq(t, []string{"host"}, h.took())
+
+	h, e, _ = newFakeHost(t, 0, Options{})
+	e.registry.agent = 0
+	h.fail["host"] = unfit
+	_ = e.CheckActivatable(t.Context()) // whether this machine has a podman.socket does not matter
+	must.SliceEmpty(t, h.took())
 }
 
 func TestActivateIsShared(t *testing.T) {

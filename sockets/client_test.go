@@ -165,10 +165,9 @@ func TestTextsAreBounded(t *testing.T) {
 	_, _, err = service(t, answer(`{"Id": "../../x"}`)).Create(t.Context(), &specgen.SpecGenerator{})
 	must.ErrorContains(t, err, "the answer has no ID of a container")
 
-	info, err := service(t, answer(`{"version": {"APIVersion": "5.4.2"}, "host": {"cgroupControllers": ["cpu", `+warnings+`]}}`)).Info(t.Context())
+	info, err := service(t, answer(`{"version": {"APIVersion": "5.4.2"}, "host": {"cgroupManager": "`+long+`"}}`)).Info(t.Context())
 	must.NoError(t, err)
-	must.Eq(t, "cpu", info.CgroupControllers[0])
-	must.Less(t, 2*maxMessage, len(strings.Join(info.CgroupControllers, "")))
+	must.Less(t, 2*maxMessage, len(info.CgroupManager))
 }
 
 func TestNothingIsSentTwice(t *testing.T) {
@@ -320,13 +319,13 @@ func TestWait(t *testing.T) {
 }
 
 func TestInfo(t *testing.T) {
-	const format = `{"host":{"cgroupVersion":"v2","cgroupControllers":["cpu","pids"],"ociRuntime":{"name":"crun","path":"/usr/bin/crun","version":"crun 1.21\ncommit"},
+	const format = `{"host":{"cgroupVersion":"v2","ociRuntime":{"name":"crun","path":"/usr/bin/crun","version":"crun 1.21\ncommit"},
 		"security":{"rootless":true,"seccompEnabled":true,"apparmorEnabled":false},"pasta":{"executable":"/usr/bin/pasta"}},
 		"store":{"graphDriverName":"overlay"},"version":{"APIVersion":"%s","Version":"%[1]s"}}`
 	info, err := service(t, answer(fmt.Sprintf(format, "4.3.1"))).Info(t.Context())
 	must.NoError(t, err)
 	must.Eq(t, Info{
-		Version: "4.3.1", APIVersion: "4.3.1", Rootless: true, CgroupVersion: "v2", CgroupControllers: []string{"cpu", "pids"},
+		Version: "4.3.1", APIVersion: "4.3.1", Rootless: true, CgroupVersion: "v2",
 		OCIRuntime: "crun", OCIRuntimePath: "/usr/bin/crun", OCIRuntimeVersion: "crun 1.21", Seccomp: true,
 		Pasta: "/usr/bin/pasta", StorageDriver: "overlay",
 	}, info)

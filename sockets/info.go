@@ -14,7 +14,6 @@ type Info struct {
 	Rootless          bool
 	CgroupVersion     string // v1 or v2
 	CgroupManager     string // systemd or cgroupfs
-	CgroupControllers []string
 	OCIRuntime        string // name: crun, runc
 	OCIRuntimePath    string
 	OCIRuntimeVersion string
@@ -35,17 +34,16 @@ type Info struct {
 func (c *Client) Info(ctx context.Context) (Info, error) {
 	var answer struct {
 		Host struct {
-			Arch              string
-			CgroupManager     string
-			CgroupVersion     string
-			CgroupControllers []string
-			DatabaseBackend   string
-			NetworkBackend    string
-			OS                string
-			OCIRuntime        struct{ Name, Path, Version string }
-			Pasta             struct{ Executable string }
-			Slirp4netns       struct{ Executable string }
-			Security          struct {
+			Arch            string
+			CgroupManager   string
+			CgroupVersion   string
+			DatabaseBackend string
+			NetworkBackend  string
+			OS              string
+			OCIRuntime      struct{ Name, Path, Version string }
+			Pasta           struct{ Executable string }
+			Slirp4netns     struct{ Executable string }
+			Security        struct {
 				AppArmorEnabled bool
 				Capabilities    string
 				Rootless        bool
@@ -68,7 +66,6 @@ func (c *Client) Info(ctx context.Context) (Info, error) {
 		Rootless:          host.Security.Rootless,
 		CgroupVersion:     printable(host.CgroupVersion),
 		CgroupManager:     printable(host.CgroupManager),
-		CgroupControllers: strings.Fields(printable(strings.Join(host.CgroupControllers, " "))),
 		OCIRuntime:        printable(host.OCIRuntime.Name),
 		OCIRuntimePath:    printable(host.OCIRuntime.Path),
 		OCIRuntimeVersion: printable(runtimeVersion),

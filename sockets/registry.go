@@ -14,6 +14,7 @@ import (
 
 	"github.com/hashicorp/go-hclog"
 
+	"nomad-driver-podman/cgroupv2"
 	"nomad-driver-podman/rootless"
 )
 
@@ -47,6 +48,7 @@ type Registry struct {
 	connect    func(context.Context, *rootless.User) (manager, error)
 	watchUnit  func(context.Context, *rootless.User) (unitWatch, error)
 	checkIDs   func(rootless.User) error
+	checkHost  func() error // whether it can have rootless containers
 
 	ctx    context.Context // ends with Close
 	cancel context.CancelFunc
@@ -71,6 +73,7 @@ func New(endpoints []EndpointConfig, o Options) (*Registry, error) {
 		connect:   connectManager,
 		watchUnit: openWatch,
 		checkIDs:  rootless.User.CheckSubordinateIDs,
+		checkHost: cgroupv2.CheckRootless,
 		onDemand:  make(map[uint32]*Endpoint),
 	}
 	r.ctx, r.cancel = context.WithCancel(context.Background())

@@ -46,6 +46,13 @@ var TaskOptions = []Option{
 	{"logging", LooseBlock, "", "Where the task's output goes. Unset: the plugin's `logging`.", yes, yes, "TestLogging"},
 	{"logging.driver", "string", "", "`nomad`, or `journald`: the host's journal, and from there Nomad too. `type` is the same.", yes, yes, "TestLogging"},
 	{"logging.options", "map(string)", "", "Options of the driver; `config` is the same. `journald` takes `tag`, which becomes `CONTAINER_TAG` and `SYSLOG_IDENTIFIER`.", yes, yes, "TestLogging"},
+	{"cpu_hard_limit", "bool", "false", "Let the task use no more CPU than its `cpu` or `cores`, also when more is idle.", delegated, yes, "TestLimitOptions"},
+	{"cpu_cfs_period", "number", "100000", "Over how many microseconds `cpu_hard_limit` holds, 1000 to 1000000.", delegated, yes, "TestLimitOptions"},
+	{"memory_hard_limit", "number", "", "What the task may use at most, in MB, like `memory_max`; `memory` is then its reservation. The greater of the two holds.", delegated, yes, "TestLimitOptions"},
+	{"memory_reservation", "string", "", "Memory that the task is left with when the host runs short: `128m`, in b, k, m or g. With a `memory_max` no more than `memory`.", delegated, yes, "TestLimitOptions"},
+	{"memory_swap", "string", "", "Memory and swap together, at least the memory limit; `-1`: as much swap as there is. Unset: twice the memory limit.", delegated, yes, "TestLimitOptions"},
+	{"memory_swappiness", "number", "", "How readily the task's memory is swapped out, 0 to 100. cgroup v2 has no such setting: a warning there.", "no", "cgroup v1", "TestLimitOptions"},
+	{"pids_limit", "number", "", "How many processes and threads the task may have; `-1`: any number. Unset: podman's default, 2048.", delegated, yes, "TestLimitOptions"},
 	{"privileged", "bool", "false", "Give the container every capability and device of the user that runs it.", yes, yes, "TestSecurity"},
 	{"cap_add", "list(string)", "", "Capabilities to add.", yes, yes, "TestSecurity"},
 	{"cap_drop", "list(string)", "", "Capabilities to drop.", yes, yes, "TestSecurity"},
@@ -74,6 +81,7 @@ var PluginOptions = []Option{
 	{"rootless.namespaces", "list(string)", "", "Globs of the Nomad namespaces whose tasks may name a `host_user`. Empty: all. `namespaces` of that user's own socket blocks hold too.", yes, "no", "TestNamespaces"},
 	{"rootless.min_uid", "number", "1000", "Users below this UID are refused.", yes, "no", "TestRouting"},
 	{"rootless.linger", "bool", "true", "Enable lingering for host users, so that a logout does not end their tasks.", yes, "no", "TestRouting"},
+	{"rootless.delegation", "string", `"warn"`, "What happens to tasks whose `cpu` or `memory` cannot hold, for want of a delegated controller: `warn` runs them with a warning, `require` fails them. Other limits always fail them.", yes, "no", "TestDelegation"},
 	{"rootless.release_after", "string", "", "How long after its last task what the driver has started for a host user is kept: `podman.socket`, lingering, the user's manager. Unset: for ever.", yes, "no", "TestRelease"},
 	{"rootless.cpu_weight", "bool", "true", "Set the `CPUWeight` of host users' slices by the sum of their tasks' `cpu`, so that tasks of different host users share processors by it ([how](docs/cpu.md)). Needs a root agent.", yes, "no", "TestWeights"},
 	{"volumes", Block, "", "What tasks may mount.", yes, yes, "TestVolumes"},
@@ -93,5 +101,9 @@ var PluginOptions = []Option{
 	{"state_dir", "string", "", "Directory for the driver's own records. Default: `/var/lib/nomad-driver-podman` as root, else `$XDG_STATE_HOME/nomad-driver-podman`.", yes, yes, "TestAgentConfig"},
 }
 
-// yes marks an option that applies as its Doc says.
-const yes = "yes"
+const (
+	// yes marks an option that applies as its Doc says.
+	yes = "yes"
+	// delegated marks one that needs a controller.
+	delegated = "where [delegated](docs/delegation.md)"
+)

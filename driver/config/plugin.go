@@ -69,6 +69,7 @@ type Rootless struct {
 	Namespaces      []string `codec:"namespaces"`
 	MinUID          uint32   `codec:"min_uid"`
 	Linger          bool     `codec:"linger"`
+	Delegation      string   `codec:"delegation"`
 	ReleaseAfterRaw string   `codec:"release_after"`
 	// CPUWeight says that the slices of host users get the weight of their tasks.
 	CPUWeight bool `codec:"cpu_weight"`
@@ -76,6 +77,12 @@ type Rootless struct {
 	// ReleaseAfter is ReleaseAfterRaw, parsed; 0: never.
 	ReleaseAfter time.Duration `codec:"-"`
 }
+
+// Values of Rootless.Delegation: what happens to a task whose cpu or memory cannot be applied.
+const (
+	WarnDelegation    = "warn"
+	RequireDelegation = "require"
+)
 
 // Volumes is the volumes block: what tasks may mount.
 type Volumes struct {
@@ -127,6 +134,9 @@ func (p *Plugin) parse() error {
 		if p.Rootless.ReleaseAfter, err = parseDuration(p.Rootless.ReleaseAfterRaw); err != nil {
 			wrong("rootless.release_after", "%w", err)
 		}
+	}
+	if p.Rootless.Delegation != WarnDelegation && p.Rootless.Delegation != RequireDelegation {
+		wrong("rootless.delegation", "%q is not known; use %q or %q", p.Rootless.Delegation, WarnDelegation, RequireDelegation)
 	}
 	if p.Logging, err = parseLogging(p.LoggingRaw); err != nil {
 		wrong("logging", "%w", err)

@@ -26,6 +26,7 @@ func TestPluginDefaults(t *testing.T) {
 	must.True(t, plugin.Rootless.Linger)
 	must.True(t, plugin.Rootless.CPUWeight)
 	must.Eq(t, 1000, plugin.Rootless.MinUID)
+	must.Eq(t, WarnDelegation, plugin.Rootless.Delegation)
 	must.Eq(t, "1m0s", plugin.ClientTimeout.String())
 	must.StrHasSuffix(t, "/nomad-driver-podman", plugin.StateDir)
 	must.Eq(t, Logging{Driver: "nomad"}, plugin.Logging)
@@ -74,7 +75,8 @@ func TestPluginRefused(t *testing.T) {
 			namespaces  = ["team-*"]
 			default_for = ["other"]
 		}`, "socket.default_for"},
-		"release": {`rootless { release_after = "soon" }`, "rootless.release_after"},
+		"delegation": {`rootless { delegation = "maybe" }`, `"rootless.delegation": "maybe" is not known; use "warn" or "require"`},
+		"release":    {`rootless { release_after = "soon" }`, "rootless.release_after"},
 		"two defaults": {`socket {
 			host_user   = "team-a"
 			default_for = ["x"]

@@ -29,6 +29,13 @@ type Task struct {
 	PortMap          hclutils.MapStrInt `codec:"port_map"`
 	NetworkMode      string             `codec:"network_mode"`
 	LoggingRaw       any                `codec:"logging"`
+	CPUHardLimit     bool               `codec:"cpu_hard_limit"`
+	CPUCFSPeriod     int64              `codec:"cpu_cfs_period"`
+	MemoryHardLimit  int64              `codec:"memory_hard_limit"`
+	MemoryReserved   string             `codec:"memory_reservation"`
+	MemorySwap       string             `codec:"memory_swap"`
+	MemorySwappiness *int64             `codec:"memory_swappiness"`
+	PIDsLimit        int64              `codec:"pids_limit"`
 	Privileged       bool               `codec:"privileged"`
 	CapAdd           []string           `codec:"cap_add"`
 	CapDrop          []string           `codec:"cap_drop"`
@@ -46,6 +53,8 @@ type Task struct {
 	Logging     Logging       `codec:"-"`
 	Binds       []Mount       `codec:"-"`
 	TmpfsMounts []Mount       `codec:"-"`
+	// Memory is what the memory options and the task's resources make together.
+	Memory Memory `codec:"-"`
 	// Warnings are things the job should change, though it runs.
 	Warnings []string `codec:"-"`
 }
@@ -129,9 +138,7 @@ func (t *Task) parse(cfg *drivers.TaskConfig) error {
 	if err := checkNetworkMode(t.NetworkMode); err != nil {
 		wrong("network_mode", "%w", err)
 	}
-	if err := checkResources(cfg); err != nil {
-		errs = append(errs, err)
-	}
+	t.parseLimits(cfg, wrong)
 	return errors.Join(errs...)
 }
 
@@ -239,16 +246,4 @@ func parseDuration(text string) (time.Duration, error) {
 		return 0, fmt.Errorf("%q must be more than zero", text)
 	}
 	return duration, nil
-}
-
-// checkResources refuses what Nomad lets through but no container could have.
-func checkResources(cfg *drivers.TaskConfig) error {
-	if cfg.Resources == nil || cfg.Resources.NomadResources == nil {
-		return nil
-	}
-	memory := cfg.Resources.NomadResources.Memory
-	if memory.MemoryMB < 0 || memory.MemoryMaxMB < -1 {
-		return fmt.Errorf("resources: memory = %d, memory_max = %d: must not be negative (memory_max = -1 means no limit)", memory.MemoryMB, memory.MemoryMaxMB)
-	}
-	return nil
 }

@@ -5,6 +5,7 @@ import (
 	"github.com/containers/podman/v4/pkg/specgen"
 	"github.com/hashicorp/nomad/plugins/drivers"
 
+	"nomad-driver-podman/cgroupv2"
 	"nomad-driver-podman/driver/config"
 )
 
@@ -16,10 +17,11 @@ type Input struct {
 	// Logging is the task's logging block or the plugin's, and Uncollected says that no logs go to Nomad.
 	Logging     config.Logging
 	Uncollected bool
-	// Rootless says that the endpoint belongs to an unprivileged host user, and Controllers which cgroup v2
-	// controllers it can use.
-	Rootless    bool
-	Controllers []string
+	// Rootless says that the endpoint belongs to an unprivileged host user, and Delegation which limits can hold there.
+	// Where RequireDelegation is set, no task runs without its cpu and memory.
+	Rootless          bool
+	Delegation        cgroupv2.Delegation
+	RequireDelegation bool
 	// SharedCPUs are the processors for a task without cores of its own, in the format of cpuset(7). Empty: all.
 	SharedCPUs string
 	// Mounts are the bind mounts, with sources as podman sees them.

@@ -8,6 +8,7 @@ import (
 	"github.com/hashicorp/nomad/plugins/drivers"
 	"github.com/shoenig/test/must"
 
+	"nomad-driver-podman/cgroupv2"
 	"nomad-driver-podman/driver/config"
 	"nomad-driver-podman/sockets"
 )
@@ -23,12 +24,13 @@ func input(change func(*Input)) Input {
 					Cpu:    structs.AllocatedCpuResources{CpuShares: 500},
 					Memory: structs.AllocatedMemoryResources{MemoryMB: 64},
 				},
-				Ports: &structs.AllocatedPorts{{Label: "db", Value: 24000, To: 6379, HostIP: "127.0.0.1"}, {Label: "same", Value: 24001, HostIP: "127.0.0.1"}},
+				LinuxResources: &drivers.LinuxResources{PercentTicks: 0.25},
+				Ports:          &structs.AllocatedPorts{{Label: "db", Value: 24000, To: 6379, HostIP: "127.0.0.1"}, {Label: "same", Value: 24001, HostIP: "127.0.0.1"}},
 			},
 		},
-		Config:      &config.Task{Image: "docker://redis"},
-		Rootless:    true,
-		Controllers: []string{"cpu", "memory", "pids"},
+		Config:     &config.Task{Image: "docker://redis", Memory: config.Memory{Limit: 64 << 20}},
+		Rootless:   true,
+		Delegation: cgroupv2.Delegation{User: "team-a", UID: 2001, Mode: cgroupv2.Unified, Controllers: []string{"cpu", "memory", "pids"}},
 	}
 	if change != nil {
 		change(&in)
@@ -99,61 +101,124 @@ func TestVerify(t *testing.T) {
 }
 
 func TestLimits(t *testing.T) {
-	const mib = 1 << 20
-	memory := func(memoryMB, maxMB int64) func(*Input) {
-		return func(in *Input) {
-			in.Task.Resources.NomadResources.Memory = structs.AllocatedMemoryResources{MemoryMB: memoryMB, MemoryMaxMB: maxMB}
-		}
-	}
-	limits := build(t, nil).ResourceLimits
-	must.Eq(t, 500, *limits.CPU.Shares)
-	must.Eq(t, 64*mib, *limits.Memory.Limit)
-	must.Nil(t, limits.Memory.Reservation)
+	spec := build(t, nil)
+	must.Eq(t, 500, *spec.ResourceLimits.CPU.Shares)
+	must.Eq(t, "", spec.ResourceLimits.CPU.Cpus)
+	must.Nil(t, spec.ResourceLimits.CPU.Quota)
+	must.Eq(t, 64<<20, *spec.ResourceLimits.Memory.Limit)
+	must.Nil(t, spec.ResourceLimits.Memory.Reservation)
+	must.Nil(t, spec.ResourceLimits.Memory.Swap)
+	must.Nil(t, spec.ResourceLimits.Pids)
+	must.SliceEmpty(t, spec.Warnings)
 
-	limits = build(t, memory(64, 128)).ResourceLimits
-	must.Eq(t, 128*mib, *limits.Memory.Limit)
-	must.Eq(t, 64*mib, *limits.Memory.Reservation)
+	memory := build(t, func(in *Input) {
+		in.Config.Memory = config.Memory{Reservation: 5, Swap: -1}
+	}).ResourceLimits.Memory
+	must.Nil(t, memory.Limit)
+	must.Eq(t, 5, *memory.Reservation)
+	must.Eq(t, -1, *memory.Swap)
 
-	limits = build(t, memory(64, -1)).ResourceLimits
-	must.Nil(t, limits.Memory.Limit)
-	must.Eq(t, 64*mib, *limits.Memory.Reservation)
+	must.Eq(t, 7, build(t, func(in *Input) { in.Config.PIDsLimit = 7 }).ResourceLimits.Pids.Limit)
+	must.Eq(t, -1, build(t, func(in *Input) { in.Config.PIDsLimit = -1 }).ResourceLimits.Pids.Limit)
+}
 
-	for shares, want := range map[int64]uint64{1: minShares, 2: 2, 300000: maxShares} {
-		limits = build(t, func(in *Input) { in.Task.Resources.NomadResources.Cpu.CpuShares = shares }).ResourceLimits
-		must.Eq(t, want, *limits.CPU.Shares)
+func TestCPUShares(t *testing.T) {
+	for name, test := range map[string]struct {
+		mhz  int64
+		part float64 // of the node
+		want uint64
+	}{
+		"as they are":               {500, 0.25, 500},
+		"the least":                 {1, 0.01, minShares},
+		"all of the largest node":   {300000, 1, maxShares},
+		"half of a larger node":     {300000, 0.5, maxShares / 2},
+		"little of a larger node":   {6, 0.00001, 2},
+		"the node's size not known": {300000, 0, maxShares},
+	} {
+		t.Run(name, func(t *testing.T) {
+			spec := build(t, func(in *Input) {
+				in.Task.Resources.NomadResources.Cpu.CpuShares, in.Task.Resources.LinuxResources.PercentTicks = test.mhz, test.part
+			})
+			must.Eq(t, test.want, *spec.ResourceLimits.CPU.Shares)
+		})
 	}
 }
 
-func TestLimitsWithoutDelegation(t *testing.T) {
-	spec := build(t, func(in *Input) { in.Controllers = nil })
-	must.Nil(t, spec.ResourceLimits.CPU)
-	must.Nil(t, spec.ResourceLimits.Memory)
-	must.Len(t, 2, spec.Warnings)
+func TestCPUHardLimit(t *testing.T) {
+	limits := build(t, func(in *Input) { in.Config.CPUHardLimit, in.Config.CPUCFSPeriod = true, 50000 }).ResourceLimits.CPU
+	must.Eq(t, 50000, *limits.Period)
 
-	cores := func(in *Input) { in.Task.Resources.LinuxResources = &drivers.LinuxResources{CpusetCpus: "1,3"} }
-	_, err := Build(input(cores))
-	must.ErrorContains(t, err, `cores is not applied: the cgroup controller "cpuset" is not delegated`)
-	spec = build(t, func(in *Input) { cores(in); in.Rootless = false })
+	part := func(part float64) *drivers.Resources {
+		return &drivers.Resources{LinuxResources: &drivers.LinuxResources{PercentTicks: part}}
+	}
+	must.Eq(t, 100000, cpuQuota(part(0.25), 100000, 4))
+	must.Eq(t, 12500, cpuQuota(part(0.0625), 50000, 4))
+	must.Eq(t, minQuota, cpuQuota(part(0.0001), 100000, 4))
+}
+
+func TestSwappiness(t *testing.T) {
+	swappiness := int64(0)
+	spec := build(t, func(in *Input) { in.Config.MemorySwappiness = &swappiness })
+	must.Nil(t, spec.ResourceLimits.Memory.Swappiness)
+	must.Len(t, 1, spec.Warnings)
+	must.StrContains(t, spec.Warnings[0], "memory_swappiness")
+	spec = build(t, func(in *Input) { in.Config.MemorySwappiness, in.Delegation.Mode = &swappiness, cgroupv2.Hybrid })
+	must.Eq(t, 0, *spec.ResourceLimits.Memory.Swappiness)
+	must.SliceEmpty(t, spec.Warnings)
+}
+
+func TestLimitsWithoutDelegation(t *testing.T) {
+	nothing := func(in *Input) { in.Delegation.Controllers = nil }
+	spec := build(t, nothing)
+	must.Nil(t, spec.ResourceLimits.CPU.Shares)
+	must.Nil(t, spec.ResourceLimits.Memory.Limit)
+	must.Len(t, 2, spec.Warnings)
+	must.StrContains(t, spec.Warnings[0], `Not applied: cpu needs the cgroup controller "cpu", which is not delegated to host user team-a`)
+	must.StrContains(t, spec.Warnings[1], `Not applied: memory needs the cgroup controller "memory"`)
+	must.Eq(t, 0, spec.ResourceLimits.Pids.Limit)
+	must.Eq(t, 0, build(t, func(in *Input) { nothing(in); in.Config.PIDsLimit = -1 }).ResourceLimits.Pids.Limit)
+
+	for option, set := range map[string]func(*Input){
+		"cpu":                func(in *Input) { in.RequireDelegation = true },
+		"memory":             func(in *Input) { in.RequireDelegation, in.Delegation.Controllers = true, []string{"cpu"} },
+		"cores":              func(in *Input) { in.Task.Resources.LinuxResources.CpusetCpus = "1,3" },
+		"cpu_hard_limit":     func(in *Input) { in.Config.CPUHardLimit = true },
+		"memory_max":         func(in *Input) { in.Task.Resources.NomadResources.Memory.MemoryMaxMB = 128 },
+		"memory_hard_limit":  func(in *Input) { in.Config.MemoryHardLimit = 128 },
+		"memory_reservation": func(in *Input) { in.Config.MemoryReserved = "1m" },
+		"memory_swap":        func(in *Input) { in.Config.MemorySwap = "-1" },
+		"pids_limit":         func(in *Input) { in.Config.PIDsLimit = 10 },
+	} {
+		t.Run(option, func(t *testing.T) {
+			_, err := Build(input(func(in *Input) { nothing(in); set(in) }))
+			must.ErrorContains(t, err, option+" needs the cgroup controller")
+		})
+	}
+}
+
+func TestCores(t *testing.T) {
+	spec := build(t, func(in *Input) {
+		in.Task.Resources.LinuxResources.CpusetCpus = "1,3"
+		in.Delegation.Controllers = append(in.Delegation.Controllers, "cpuset")
+	})
 	must.Eq(t, "1,3", spec.ResourceLimits.CPU.Cpus)
 }
 
 // A task with cores has those, another the ones that nobody has reserved, where that can be.
 func TestProcessors(t *testing.T) {
 	for name, test := range map[string]struct {
-		controllers []string
-		cores       string
-		shared      string
-		want        string
+		controllers         []string
+		cores, shared, want string
 	}{
-		"cores":         {[]string{"cpu", "cpuset"}, "1,3", "0,2", "1,3"},
+		"cores":         {[]string{"cpu", "cpuset"}, "1,3", "", "1,3"},
 		"no cores":      {[]string{"cpu", "cpuset"}, "", "0,2", "0,2"},
 		"not delegated": {[]string{"cpu"}, "", "0,2", ""},
 		"unknown":       {[]string{"cpu", "cpuset"}, "", "", ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			spec := build(t, func(in *Input) {
-				in.Controllers, in.SharedCPUs = test.controllers, test.shared
-				in.Task.Resources.LinuxResources = &drivers.LinuxResources{CpusetCpus: test.cores}
+				in.Delegation.Controllers, in.SharedCPUs = test.controllers, test.shared
+				in.Task.Resources.LinuxResources.CpusetCpus = test.cores
 			})
 			must.Eq(t, test.want, spec.ResourceLimits.CPU.Cpus)
 		})

@@ -94,7 +94,7 @@ func start(t *testing.T) podman {
 	var config []byte
 	must.NoError(t, base.MsgPackEncode(&config, map[string]any{
 		"socket":              []map[string]any{{"name": "rootless", "host_user": "team-a"}, {"name": "rootful", "host_user": "root"}},
-		"rootless":            map[string]any{"linger": true, "min_uid": 1000},
+		"rootless":            map[string]any{"linger": true, "min_uid": 1000, "delegation": "warn"},
 		"volumes":             map[string]any{"enabled": true},
 		"gc":                  map[string]any{"container": true, "dangling_containers": map[string]any{"enabled": true, "creation_grace": "5m"}},
 		"client_http_timeout": "60s",

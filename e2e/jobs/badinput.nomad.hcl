@@ -515,6 +515,33 @@ job "badinput" {
     }
   }
 
+  # Less memory and swap than memory.
+  group "small-swap" {
+    restart {
+      attempts = 0
+      mode     = "fail"
+    }
+    ephemeral_disk {
+      size = 20
+    }
+    task "small-swap" {
+      driver = "podman"
+      config {
+        image       = "busybox"
+        command     = "true"
+        memory_swap = "16m"
+      }
+      logs {
+        max_files     = 1
+        max_file_size = 1
+      }
+      resources {
+        cpu    = 20
+        memory = 32
+      }
+    }
+  }
+
   # An option that there is not.
   group "unknown-option" {
     restart {
