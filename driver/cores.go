@@ -94,8 +94,9 @@ func (d *Driver) shareCores() {
 	}
 }
 
-// shareCores gives the container the processors of Nomad's cgroup. The error is ErrGone when it has ended, or when the
-// cpuset controller is not delegated to its host user.
+// shareCores gives the container the processors of Nomad's cgroup. systemd, which has made the container's, leaves them
+// there unless somebody sets a property of that unit. The error is ErrGone when the container has ended, or when the cpuset
+// controller is not delegated to its host user.
 func (t *task) shareCores(h cgroupv2.Hierarchy) error {
 	cgroup := sharedCgroup(t.cfg, h)
 	select {
