@@ -12,13 +12,16 @@ import (
 	"github.com/shoenig/test/must"
 )
 
+// remedied is what the remedy sets at run time.
+const remedied = "/run/systemd/system.control/user@2001.service.d"
+
 // The delegation changes under the running driver: what tasks get and what they and the node say follows it.
 func TestDelegation(t *testing.T) {
 	t.Cleanup(func() {
 		for _, unit := range []string{"user@.service", "user-runtime-dir@.service", "user-.slice"} {
 			must.NoError(t, os.RemoveAll("/etc/systemd/system/"+unit+".d"))
 		}
-		must.NoError(t, os.RemoveAll("/run/systemd/system.control/user@2001.service.d")) // what the remedy has set
+		must.NoError(t, os.RemoveAll(remedied))
 		command(t, "systemctl", "daemon-reload")
 		command(t, "systemctl", "stop", "user-2001.slice")
 		command(t, "systemctl", "start", "user@2001.service")
@@ -101,6 +104,7 @@ func delegate(t *testing.T, controllers string) {
 		must.NoError(t, os.MkdirAll(dir, 0o755))
 		must.NoError(t, os.WriteFile(filepath.Join(dir, "delegate.conf"), []byte(settings), 0o644))
 	}
+	must.NoError(t, os.RemoveAll(remedied)) // a CPUWeight needs the controller cpu
 	command(t, "systemctl", "daemon-reload")
 	command(t, "systemctl", "stop", "user-2001.slice")
 }
