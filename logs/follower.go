@@ -1,6 +1,7 @@
 package logs
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -343,6 +344,14 @@ type tail []byte
 func (t *tail) add(text []byte) {
 	text = text[max(0, len(text)-maxTail):]
 	*t = append((*t)[max(0, len(*t)+len(text)-maxTail):], text...)
+}
+
+// lines is the tail without the rest of a line whose beginning is gone.
+func (t tail) lines() []byte {
+	if _, rest, found := bytes.Cut(t, []byte("\n")); found && len(t) == maxTail && len(rest) > 0 {
+		return rest
+	}
+	return t
 }
 
 // finish delivers what is left and ends the follower. When ctx ends earlier, it gives up, and the error says what is lost.

@@ -243,4 +243,11 @@ func TestTail(t *testing.T) {
 		must.Eq(t, all[max(0, len(all)-maxTail):], []byte(kept))
 	}
 	must.Less(t, 4*maxTail, cap(kept))
+
+	kept = nil
+	kept.add([]byte("one\ntwo\n"))
+	must.Eq(t, "one\ntwo\n", string(kept.lines()))
+	whole := numbered(1, 50)
+	kept.add([]byte(strings.Repeat("x", maxTail) + "\n" + whole))
+	must.Eq(t, whole, string(kept.lines()))
 }

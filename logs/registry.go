@@ -315,7 +315,7 @@ func (r *registry) finish(ctx context.Context, name string) (stderr []byte, err 
 	}
 	if t.follower != nil {
 		err = t.follower.finish(ctx)
-		stderr = t.follower.errTail
+		stderr = t.follower.errTail.lines()
 	}
 	if r.ctx.Err() != nil {
 		return nil, errUnavailable // the successor goes on with it
