@@ -38,7 +38,9 @@ func (d *Driver) awaitEnd(ctx context.Context, t *task) error {
 			if t.endsWithin(ctx, killGrace) {
 				return nil
 			}
-			d.tellOOMKills(t)
+			if ctx.Err() == nil {
+				d.tellOOMKills(t)
+			}
 		case <-t.unmonitored():
 			watched = false
 		}

@@ -85,6 +85,10 @@ func TestJudge(t *testing.T) {
 			exit: &oom, ago: 4 * time.Second, cause: OOM, stderr: []string{"allocating"},
 			summary: `The kernel killed it for its memory: limit 32MiB, peak 20MiB (as seen 4s before the end); last on stderr: "allocating"`,
 		},
+		"out of memory, seen just before": {
+			exit: &oom, ago: 80 * time.Millisecond, cause: OOM,
+			summary: "The kernel killed it for its memory: limit 32MiB, peak 20MiB (as seen 80ms before the end)",
+		},
 		"out of memory, unseen": {exit: &oom, unseen: true, cause: OOM, summary: "The kernel killed it for its memory"},
 		"the host out of memory": {
 			exit: &oom, last: func(l *cgroupv2.Look) { l.MemoryEvents.OOMKill, l.MemoryLimit = 1, math.MaxUint64 }, cause: OOM,

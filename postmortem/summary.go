@@ -67,8 +67,15 @@ func (r *Record) killedForMemory() string {
 		return fmt.Sprintf("The kernel killed it because memory ran out in a cgroup above it or on the host: its own limit is %s, %s",
 			amount(c.Memory.Limit, bytesSize), c.memoryUse())
 	}
-	return fmt.Sprintf("%s: limit %s, %s", sentence, amount(c.Memory.Limit, bytesSize), c.memoryUse())
+	use := c.memoryUse()
+	if c.Memory.Events.OOMKill == 0 && c.Memory.Peak != nil && c.BeforeEnd < stale {
+		use += c.seen() // not at its worst
+	}
+	return fmt.Sprintf("%s: limit %s, %s", sentence, amount(c.Memory.Limit, bytesSize), use)
 }
+
+// seen says how old the last look is.
+func (c *Cgroup) seen() string { return fmt.Sprintf(" (as seen %s before the end)", c.BeforeEnd) }
 
 // Survived says that a task goes on after so many of its processes were killed for their memory.
 func (c *Cgroup) Survived(kills uint64) string {
@@ -93,7 +100,7 @@ func (c *Cgroup) memoryUse() string {
 		use += fmt.Sprintf(", %s at the limit in the last %s", times(c.Recent.AtMemoryLimit, "time"), c.Recent.Since)
 	}
 	if c.BeforeEnd >= stale {
-		use += fmt.Sprintf(" (as seen %s before the end)", c.BeforeEnd)
+		use += c.seen()
 	}
 	return use
 }
