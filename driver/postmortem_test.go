@@ -131,7 +131,7 @@ func TestExplainEnd(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			over := &task{cfg: &drivers.TaskConfig{AllocID: t.Name(), Name: "web"}, taken: closed, stopped: tc.stopped, inspected: tc.podman, state: taskState{StartedAt: started}}
+			over := &task{cfg: &drivers.TaskConfig{AllocID: t.Name() + ".", Name: "web"}, taken: closed, stopped: tc.stopped, inspected: tc.podman, state: taskState{StartedAt: started}}
 			var explaining sync.WaitGroup
 			explaining.Go(func() { driver.explainEnd(over, &tc.exit, ended, []byte("why\n")) })
 			if tc.event != "" {
@@ -140,7 +140,7 @@ func TestExplainEnd(t *testing.T) {
 			}
 			explaining.Wait()
 			noEvent(t, driver, events)
-			records, err := driver.node.postmortems.Find(t.Name(), "")
+			records, err := driver.node.postmortems.Find(t.Name()+".", "")
 			must.NoError(t, err)
 			if tc.summary == "" {
 				must.SliceEmpty(t, records)
