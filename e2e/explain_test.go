@@ -4,6 +4,7 @@ package e2e
 
 import (
 	"encoding/json"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -167,7 +168,7 @@ func TestExplain(t *testing.T) {
 		j.prints(t, "recovered", "ready")
 		running := teamA.container(t, j.running(t, "recovered"), "recovered")
 		kill(t, labClient.driverProcess(t))
-		eventually(t, "the driver", driverReady)
+		eventually(t, "another driver that watches the task", func() error { return watched(t, running) })
 		kill(t, running.State.Pid)
 		end := endedBadly(t, j, teamA, "recovered", "It ended by signal SIGKILL (exit code 137)", `last on stderr: "waiting"`)
 		must.Eq(t, running.ID, end.ContainerID)
@@ -190,4 +191,19 @@ func TestExplain(t *testing.T) {
 		_, err := try(pluginFile, "explain", alloc.ID)
 		must.ErrorContains(t, err, "has no record of allocation")
 	})
+}
+
+// watched tells whether a driver has taken the container up: then it has the cgroup open.
+func watched(t *testing.T, c container) error {
+	t.Helper()
+	for _, pid := range labClient.driverProcesses(t) {
+		links, err := filepath.Glob(fmt.Sprintf("/proc/%d/fd/*", pid))
+		must.NoError(t, err)
+		for _, link := range links {
+			if target, _ := os.Readlink(link); target == c.cgroup() { // else it is closed meanwhile
+				return nil
+			}
+		}
+	}
+	return fmt.Errorf("no driver has %s open", c.cgroup())
 }
