@@ -15,6 +15,7 @@ import (
 	"nomad-driver-podman/driver"
 	"nomad-driver-podman/inventory"
 	"nomad-driver-podman/logs"
+	"nomad-driver-podman/postmortem"
 )
 
 // version is set when a release is built.
@@ -25,6 +26,9 @@ const usage = `usage: nomad-driver-podman            serve as a plugin; Nomad st
                                      list the podman sockets of this host: whose they are,
                                      how they are, who may use them; -config names Nomad's
                                      own configuration, by default /etc/nomad.d
+       nomad-driver-podman explain ALLOC [-task NAME] [-config FILE|DIR]... [-json]
+                                     tell why tasks of an allocation have ended badly; the
+                                     beginning of its ID is enough
        nomad-driver-podman logs …    carry containers' logs to Nomad; the plugin starts it so
        nomad-driver-podman version   print the version
 `
@@ -42,24 +46,11 @@ func run(args []string) int {
 	defer stop()
 	switch args[0] {
 	case inventory.Subcommand:
-		err := inventory.Main(ctx, args[1:], os.Stdout)
-		switch {
-		case errors.Is(err, flag.ErrHelp):
-			fmt.Print(usage)
-		case errors.Is(err, inventory.ErrUsage):
-			fmt.Fprintf(os.Stderr, "nomad-driver-podman: %s\n%s", err, usage)
-			return exitUsage
-		case err != nil:
-			fmt.Fprintln(os.Stderr, "nomad-driver-podman:", err)
-			return 1
-		}
-		return 0
+		return status(inventory.Main(ctx, args[1:], os.Stdout))
+	case postmortem.Subcommand:
+		return status(postmortem.Main(args[1:], os.Stdout))
 	case logs.Subcommand:
-		if err := logs.Main(ctx, args[1:], hclog.New(&hclog.LoggerOptions{Name: logs.Subcommand})); err != nil {
-			fmt.Fprintln(os.Stderr, "nomad-driver-podman:", err)
-			return 1
-		}
-		return 0
+		return status(logs.Main(ctx, args[1:], hclog.New(&hclog.LoggerOptions{Name: logs.Subcommand})))
 	case "version", "-version", "--version":
 		fmt.Println("nomad-driver-podman", version)
 		return 0
@@ -69,6 +60,22 @@ func run(args []string) int {
 	}
 	fmt.Fprintf(os.Stderr, "nomad-driver-podman: unknown subcommand %q\n%s", args[0], usage)
 	return exitUsage
+}
+
+// status is the exit status for what a subcommand has returned.
+func status(err error) int {
+	switch {
+	case errors.Is(err, flag.ErrHelp):
+		fmt.Print(usage)
+		return 0
+	case errors.Is(err, inventory.ErrUsage), errors.Is(err, postmortem.ErrUsage):
+		fmt.Fprintf(os.Stderr, "nomad-driver-podman: %s\n%s", err, usage)
+		return exitUsage
+	case err != nil:
+		fmt.Fprintln(os.Stderr, "nomad-driver-podman:", err)
+		return 1
+	}
+	return 0
 }
 
 // servePlugin serves the driver to the Nomad agent that has started this process.

@@ -29,7 +29,10 @@ type Reader struct {
 	sources [len(sources)]*os.File // nil: not measured here
 	events  *os.File               // memory.events, nil without the memory controller
 	parent  *os.File               // the parent's
+	forks   *os.File               // pids.events, nil without the pids controller
+	dir     *os.File               // the cgroup's directory, for what only a Look reads
 	seen    oomSeen
+	looks   looks
 	closed  bool
 	buf     [16 << 10]byte // memory.stat, the longest, takes about 2 KiB
 }
@@ -42,8 +45,7 @@ func (h Hierarchy) Open(path string) (*Reader, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer closeDir(dir)
-	r := &Reader{path: path}
+	r := &Reader{path: path, dir: os.NewFile(uintptr(dir), path)}
 	if err := r.open(dir); err != nil {
 		return nil, errors.Join(err, r.Close())
 	}
@@ -65,7 +67,10 @@ func (r *Reader) open(dir int) (err error) {
 	if r.sources[0] == nil { // cpu.stat
 		return fmt.Errorf("cgroup %s: %w", r.path, ErrGone)
 	}
-	r.events, err = r.openOptional(dir, "memory.events")
+	if r.events, err = r.openOptional(dir, "memory.events"); err != nil {
+		return err
+	}
+	r.forks, err = r.openOptional(dir, "pids.events")
 	return err
 }
 
@@ -84,6 +89,10 @@ func (r *Reader) openOptional(dir int, name string) (*os.File, error) {
 func (r *Reader) Read(s *Stats) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	return r.read(s)
+}
+
+func (r *Reader) read(s *Stats) error {
 	*s = Stats{}
 	if r.closed {
 		return cgroupError(r.path, os.ErrClosed)
@@ -159,9 +168,17 @@ func (r *Reader) memoryEvents(file *os.File) (max, kills uint64, err error) {
 	return max, kills, err
 }
 
-// Events is memory.events, which reports a change (EPOLLPRI) when OOMKills may have risen, at most every 10 ms. It is nil
-// without the memory controller.
-func (r *Reader) Events() *os.File { return r.events }
+// Events are memory.events and pids.events, which report a change (EPOLLPRI), at most every 10 ms each, when the cgroup was
+// at one of those limits: OOMKills may have risen, and it is time for a Look. Without a controller its file is missing.
+func (r *Reader) Events() []*os.File {
+	var events []*os.File
+	for _, file := range []*os.File{r.events, r.forks} {
+		if file != nil {
+			events = append(events, file)
+		}
+	}
+	return events
+}
 
 // text reads a file from its beginning into the buffer, which it shares with the next call.
 // One pread is enough: the kernel makes the whole text of such a file at once, and os.File's
@@ -183,7 +200,7 @@ func (r *Reader) Close() error {
 	}
 	r.closed = true
 	var errs []error
-	for _, file := range append(r.sources[:], r.events, r.parent) {
+	for _, file := range append(r.sources[:], r.events, r.parent, r.forks, r.dir) {
 		if file != nil {
 			errs = append(errs, file.Close())
 		}

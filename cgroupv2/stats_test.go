@@ -127,7 +127,7 @@ func TestReader_OOMKills(t *testing.T) {
 	files := redisCgroup()
 	delete(files, "memory.events")
 	_, r = openRedis(t, files)
-	must.Nil(t, r.Events())
+	must.SliceEmpty(t, r.Events())
 	_, err = r.OOMKills()
 	must.ErrorIs(t, err, ErrNotMeasured)
 }
@@ -259,10 +259,17 @@ func TestReader_RealCgroup(t *testing.T) {
 		must.True(t, time.Now().Before(deadline), must.Sprint("a busy process uses no CPU time"))
 	}
 
+	must.NoError(t, r.Look())
+	seen, _ := r.Looks()
+	must.True(t, seen.Has(CPUTime))
+
 	must.NoError(t, busy.Process.Kill())
 	_ = busy.Wait()
 	must.NoError(t, os.Remove(dir))
 	must.ErrorIs(t, r.Read(&s), ErrGone)
+	must.ErrorIs(t, r.Look(), ErrGone)
+	kept, _ := r.Looks()
+	must.Eq(t, seen, kept)
 	_, err = h.Open(path)
 	must.ErrorIs(t, err, ErrGone)
 }

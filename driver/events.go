@@ -17,6 +17,7 @@ func (d *Driver) say(task *drivers.TaskConfig, format string, args ...any) {
 		Message:   fmt.Sprintf(format, args...),
 	}
 	if err := d.events.EmitEvent(event); err != nil {
-		d.logger.Warn("a task event was lost", "task", task.ID, "event", event.Message, "error", err)
+		// Not the message, which may be the task's own words.
+		d.logger.Warn("a task event was lost", "task", task.ID, "error", err)
 	}
 }

@@ -17,6 +17,9 @@ import (
 // reported by the kernel, in no order.
 const monitorGrace = time.Second
 
+// killGrace is how long a task may take to end after a process of it was killed for its memory, without being said to go on.
+const killGrace = time.Second
+
 // awaitEnd waits until the task has ended. One whose monitor is killed is killed, too.
 func (d *Driver) awaitEnd(ctx context.Context, t *task) error {
 	select {
@@ -24,12 +27,23 @@ func (d *Driver) awaitEnd(ctx context.Context, t *task) error {
 	case <-ctx.Done():
 		return ctx.Err()
 	}
-	select {
-	case <-t.ended():
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-t.unmonitored():
+	for watched := true; watched; {
+		select {
+		case <-t.ended():
+			return nil
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-t.killed:
+			// It may have been the first process, or one without which that ends.
+			if t.endsWithin(ctx, killGrace) {
+				return nil
+			}
+			if ctx.Err() == nil {
+				d.tellOOMKills(t)
+			}
+		case <-t.unmonitored():
+			watched = false
+		}
 	}
 	if t.endsWithin(ctx, monitorGrace) {
 		return nil
@@ -55,25 +69,40 @@ func (d *Driver) settle(t *task) *drivers.ExitResult {
 	if exit, _ := t.result(); exit != nil {
 		return exit
 	}
+	ended := time.Now()
+	if t.cgroup != nil {
+		_ = t.cgroup.Look() // the last one, should systemd be slow
+	}
 	exit := d.exitResult(t)
-	exit.OOMKilled = exit.OOMKilled || (exit.ExitCode == 128+int(unix.SIGKILL) && d.oomKilled(t))
+	exit.OOMKilled = d.oomKilled(t, exit, ended)
 	if exit.OOMKilled && exit.Err == nil {
 		// Nomad shows people the error, and the flag only to programs.
 		exit.Err = errors.New("OOM Killed: the task has used up its memory")
 	}
-	d.finishLog(t)
+	d.explainEnd(t, exit, ended, d.finishLog(t))
 	t.setResult(exit)
 	return exit
 }
 
-// oomKilled tells whether the kernel has killed the task for its memory. conmon may have missed it, since systemd removes the
-// cgroup when its last process ends.
-func (d *Driver) oomKilled(t *task) bool {
+// oomKilled tells whether the task has ended by the kernel's killing it for its memory. conmon may have missed that, since
+// systemd removes the cgroup when its last process ends. And it takes one for it that a task has survived.
+func (d *Driver) oomKilled(t *task, exit *drivers.ExitResult, ended time.Time) bool {
+	if exit.ExitCode == 0 {
+		return false
+	}
+	killed := exit.ExitCode == 128+int(unix.SIGKILL)
 	if t.cgroup != nil {
 		kills, err := t.cgroup.OOMKills()
-		if kills > 0 || err == nil {
-			return kills > 0
+		t.noteOOMKills(kills)
+		if kills > 0 {
+			return (killed || exit.OOMKilled) && ended.Sub(t.lastOOMKill()) < oomMoment
 		}
+		if err == nil {
+			return exit.OOMKilled
+		}
+	}
+	if exit.OOMKilled || !killed {
+		return exit.OOMKilled
 	}
 	logged, err := cgroupv2.OOMKillLogged(t.state.ContainerID)
 	if err != nil {
@@ -140,6 +169,9 @@ func (d *Driver) askExit(ctx context.Context, t *task) (*drivers.ExitResult, err
 		return d.removedResult(ctx, t, client), nil
 	case err != nil:
 		return nil, err
+	}
+	t.inspected = container
+	switch {
 	case container.State.ExitCode < 0:
 		return t.unknownExit(errors.Join(errors.New("podman has recorded no exit code"), waited)), nil
 	case !container.State.Ended() || container.State.ExitCode == 0:

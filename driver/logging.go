@@ -37,7 +37,8 @@ func (s *start) ensureLogs(ctx context.Context) error {
 		if s.task == nil || !s.task.state.LogFollowed {
 			return nil
 		}
-		return s.node.logs.Finish(ctx, s.cfg.ID)
+		_, err := s.node.logs.Finish(ctx, s.cfg.ID)
+		return err
 	})
 	return s.node.ensureLogs(ctx)
 }
@@ -70,23 +71,25 @@ func (d *Driver) followLog(ctx context.Context, n *node, t *task, container *soc
 	return nil
 }
 
-// finishLog has the rest of an ended task's log delivered. After a reboot nobody has started the log process yet.
-func (d *Driver) finishLog(t *task) {
+// finishLog has the rest of an ended task's log delivered, and returns the end of its stderr. After a reboot nobody has
+// started the log process yet.
+func (d *Driver) finishLog(t *task) (stderr []byte) {
 	if !t.state.LogFollowed {
-		return
+		return nil
 	}
 	ctx, cancel := context.WithTimeout(d.ctx, finishTimeout)
 	defer cancel()
 	node := d.current()
 	err := node.ensureLogs(ctx)
 	if err == nil {
-		err = node.logs.Finish(ctx, t.cfg.ID)
+		stderr, err = node.logs.Finish(ctx, t.cfg.ID)
 	}
 	if err != nil {
 		d.logger.Warn("a part of a task's log was not delivered", "task", t.cfg.ID, "error", err)
 		d.say(t.cfg, "A part of the log was not delivered: %s", err)
 		t.setLogError(fmt.Errorf("delivering its log: %w", err))
 	}
+	return stderr
 }
 
 // watchDrops has people told when lines of tasks' logs are dropped, from the first followed task until the driver ends.

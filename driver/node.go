@@ -14,6 +14,7 @@ import (
 
 	"nomad-driver-podman/driver/config"
 	"nomad-driver-podman/logs"
+	"nomad-driver-podman/postmortem"
 	"nomad-driver-podman/rootless"
 	"nomad-driver-podman/sockets"
 )
@@ -29,6 +30,8 @@ type node struct {
 	// fingerprint, and leave the rest of the node alone.
 	broken  map[string]error
 	intents intents
+	// postmortems are the records of tasks that have ended badly.
+	postmortems *postmortem.Store
 
 	// ctx ends with close, which waits for what works in the background.
 	ctx        context.Context
@@ -68,6 +71,7 @@ func newNode(plugin *config.Plugin, logger hclog.Logger, changed func()) (*node,
 	if err := os.MkdirAll(node.intents.dir, 0o700); err != nil {
 		return nil, fmt.Errorf("plugin option %q: %w", "state_dir", err)
 	}
+	node.postmortems = postmortem.In(plugin.StateDir)
 	node.logs = logs.NewClient(node.logSocket())
 	node.destroyed = make(chan struct{}, 1)
 	node.ctx, node.cancel = context.WithCancel(context.Background())

@@ -128,7 +128,7 @@ func (d *Driver) clearLog(ctx context.Context, n *node, left intent) error {
 		return err
 	}
 	// Nobody reads the log of a task that nobody knows: what is lost of it is no failure.
-	if err := n.logs.Finish(ctx, left.TaskID); err != nil {
+	if _, err := n.logs.Finish(ctx, left.TaskID); err != nil {
 		d.logger.Info("a part of a task's log was not delivered", "task", left.TaskID, "error", err)
 	}
 	return nil

@@ -105,6 +105,7 @@ func (d *Driver) rewatch(t *task) error {
 	if err := t.openCgroup(); err != nil {
 		d.logger.Error("what a recovered task uses cannot be measured", "task", t.cfg.ID, "error", err)
 	}
+	t.outlived()
 	return nil
 }
 

@@ -40,7 +40,9 @@ func (d *Driver) StartTask(cfg *drivers.TaskConfig) (*drivers.TaskHandle, *drive
 	node.learnID(cfg.NodeID)
 	started, err := s.run(ctx)
 	if err != nil {
-		return nil, nil, s.failure(err)
+		err = s.failure(err)
+		s.explainFailure(err)
+		return nil, nil, err
 	}
 	handle, err := started.handle()
 	if err != nil {
@@ -79,6 +81,9 @@ type start struct {
 	again, adopted bool
 }
 
+// stepImage is the step that a failure to get the image is told by.
+const stepImage = "getting the image"
+
 // run is the life of a task up to the point where it runs. The states it passes are podman's own: prepared (nothing
 // exists yet but what the host needs for it), created, running.
 func (s *start) run(ctx context.Context) (*task, error) {
@@ -91,7 +96,7 @@ func (s *start) run(ctx context.Context) (*task, error) {
 		{"finding the endpoint", s.route, false},
 		{"activating the endpoint", s.activate, true},
 		{"preparing the log process", s.ensureLogs, true},
-		{"getting the image", s.ensureImage, true},
+		{stepImage, s.ensureImage, true},
 		{"noting what is begun", s.noteIntent, true},
 		{"showing the task's directories", s.stageDirectories, false},
 		{"describing the container", s.buildSpec, false},

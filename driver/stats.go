@@ -63,6 +63,7 @@ type sampler struct {
 	cgroup              *cgroupv2.Reader
 	total, user, system *stats.CpuStats
 	last                cgroupv2.Stats
+	looked              time.Time // when the cgroup was looked at whole
 }
 
 func newSampler(cgroup *cgroupv2.Reader) *sampler {
@@ -94,9 +95,16 @@ var (
 	}
 )
 
+// lookInterval is how often a sample is a whole look, for the record of an end that the kernel does not announce.
+const lookInterval = 10 * time.Second
+
 func (s *sampler) sample() (*drivers.TaskResourceUsage, error) {
 	if err := s.cgroup.Read(&s.last); err != nil {
 		return nil, err
+	}
+	if time.Since(s.looked) >= lookInterval {
+		s.looked = time.Now()
+		_ = s.cgroup.Look() // the sample is there all the same
 	}
 	now := &s.last
 	var cpuMeasured, memoryMeasured []string

@@ -52,6 +52,7 @@ func (d *Driver) stop(t *task, timeout time.Duration, signal string) error {
 	if err := t.awaitTaken(ctx); err != nil {
 		return err
 	}
+	t.setStopped()
 	switch {
 	case signal != "":
 	case t.state.StopSignal != "":

@@ -65,9 +65,17 @@ type task struct {
 	// cgroup is nil when it was gone before anybody could read it.
 	cgroup *cgroupv2.Reader
 
+	// killed tells that the kernel has killed a process of the task for its memory; nil without a cgroup.
+	killed chan struct{}
+
 	// collect makes the exit result known, once.
 	collect sync.Mutex
+	// inspected is what podman said of the container then; nil when it did not.
+	inspected *sockets.Container
+
 	mu      sync.Mutex
+	stopped bool // Nomad has asked for the end
+	oom     oomKills
 	fate    error // why podman cannot know how it ended
 	logErr  error // why the end of its log was not delivered
 	exit    *drivers.ExitResult
@@ -229,6 +237,24 @@ func (t *task) logError() error {
 	return t.logErr
 }
 
+// setStopped notes that Nomad asks for the end of the task, unless that has come already.
+func (t *task) setStopped() {
+	select {
+	case <-t.ended():
+		return
+	default:
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.stopped = true
+}
+
+func (t *task) isStopped() bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.stopped
+}
+
 func (t *task) setResult(exit *drivers.ExitResult) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -236,7 +262,7 @@ func (t *task) setResult(exit *drivers.ExitResult) {
 }
 
 // openCgroup opens the cgroup of the watched process, unless it is gone. systemd removes it when the process ends, mostly
-// before anybody could look, so OOM kills are counted when they happen.
+// before anybody could look, so what happens there is looked at when it happens.
 func (t *task) openCgroup() error {
 	if t.state.Cgroup == "" {
 		return nil // it has none in cgroup v2
@@ -248,10 +274,10 @@ func (t *task) openCgroup() error {
 	if t.cgroup, err = hierarchy.Open(t.state.Cgroup); err != nil {
 		return ignoreGone(err)
 	}
-	if t.cgroup.Events() == nil {
-		return nil
-	}
-	return t.process.LookAt(t.cgroup.Events(), func() { _, _ = t.cgroup.OOMKills() })
+	t.killed = make(chan struct{}, 1)
+	look := t.looker()
+	look()
+	return t.process.LookAt(look, t.cgroup.Events()...)
 }
 
 // release gives back the descriptors that watch the task.

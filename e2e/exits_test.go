@@ -132,7 +132,7 @@ func TestThousandExits(t *testing.T) {
 		must.NoError(t, err)
 		m.cgroup, err = hierarchy.Open(path)
 		must.NoError(t, err)
-		must.NoError(t, m.watched.LookAt(m.cgroup.Events(), func() { m.looks.Add(1) }))
+		must.NoError(t, m.watched.LookAt(func() { m.looks.Add(1) }, m.cgroup.Events()...))
 		return m
 	}
 	leave := func(m *member) {

@@ -134,8 +134,7 @@ func (l *Loop) run() {
 				w.look()
 			}
 			if event.Fd == w.key {
-				delete(l.watched, w.key)
-				delete(l.watched, w.file)
+				w.forget()
 				close(w.done)
 			}
 		}
@@ -149,8 +148,8 @@ type Watched struct {
 	loop    *Loop
 	id      Process
 	key     int32
-	file    int32  // key of the file of LookAt, 0 without one
-	look    func() // nil without one
+	files   []int32 // keys of the files of LookAt
+	look    func()  // nil without them
 	process *os.Process
 	done    chan struct{}
 	release func() error
@@ -160,29 +159,40 @@ type Watched struct {
 // does not close it.
 func (w *Watched) Done() <-chan struct{} { return w.done }
 
-// LookAt has the loop call look whenever the kernel reports that a file has changed (EPOLLPRI, as files of cgroups do),
-// and once more when the process ends, before Done: for what is gone soon after the end. The loop waits for look, which
-// must be quick. A watch has one such file, until it ends.
-func (w *Watched) LookAt(file *os.File, look func()) error {
+// LookAt has the loop call look whenever the kernel reports that one of the files has changed (EPOLLPRI, as files of cgroups
+// do), and once more when the process ends, before Done: for what is gone soon after the end. The loop waits for look, which
+// must be quick. It is called once for a watch, and holds until that ends.
+func (w *Watched) LookAt(look func(), files ...*os.File) error {
 	l := w.loop
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if _, ok := l.watched[w.key]; !ok {
 		return nil // over
 	}
-	l.last++
-	// Edges only: a file of a cgroup that was removed reports a change for ever.
-	event := unix.EpollEvent{Events: unix.EPOLLPRI | unix.EPOLLET, Fd: l.last}
-	var ctlErr error
-	err := l.conn.Control(func(epoll uintptr) {
-		ctlErr = unix.EpollCtl(int(epoll), unix.EPOLL_CTL_ADD, int(file.Fd()), &event)
-	})
-	if err := errors.Join(err, ctlErr); err != nil {
-		return fmt.Errorf("wait for changes of %s: %w", file.Name(), err)
+	w.look = look
+	for _, file := range files {
+		l.last++
+		// Edges only: a file of a cgroup that was removed reports a change for ever.
+		event := unix.EpollEvent{Events: unix.EPOLLPRI | unix.EPOLLET, Fd: l.last}
+		var ctlErr error
+		err := l.conn.Control(func(epoll uintptr) {
+			ctlErr = unix.EpollCtl(int(epoll), unix.EPOLL_CTL_ADD, int(file.Fd()), &event)
+		})
+		if err := errors.Join(err, ctlErr); err != nil {
+			return fmt.Errorf("wait for changes of %s: %w", file.Name(), err)
+		}
+		w.files = append(w.files, l.last)
+		l.watched[l.last] = w
 	}
-	w.file, w.look = l.last, look
-	l.watched[w.file] = w
 	return nil
+}
+
+// forget takes the watch out of the loop, which is locked.
+func (w *Watched) forget() {
+	delete(w.loop.watched, w.key)
+	for _, file := range w.files {
+		delete(w.loop.watched, file)
+	}
 }
 
 // Signal sends a signal to the process (pidfd_send_signal(2)). The error is ErrGone when the
@@ -202,8 +212,7 @@ func (w *Watched) Signal(sig unix.Signal) error {
 // Close ends the watch and leaves the process alone. It may be called more than once.
 func (w *Watched) Close() error {
 	w.loop.mu.Lock()
-	delete(w.loop.watched, w.key)
-	delete(w.loop.watched, w.file)
+	w.forget()
 	w.loop.mu.Unlock()
 	// Closing the pidfd takes it out of the epoll instance (epoll(7)).
 	return w.release()

@@ -201,8 +201,9 @@ func TestWatched_LookAt(t *testing.T) {
 	processes, killAll := idlers(t, 2)
 	w, over := watch(t, l, processes[0]), watch(t, l, processes[1])
 	sign, change := urgent(t)
+	another, changeOther := urgent(t)
 	looks := make(chan struct{}, 10)
-	must.NoError(t, w.LookAt(sign, func() { looks <- struct{}{} }))
+	must.NoError(t, w.LookAt(func() { looks <- struct{}{} }, sign, another))
 	look := func() {
 		t.Helper()
 		select {
@@ -214,9 +215,11 @@ func TestWatched_LookAt(t *testing.T) {
 	for range 3 {
 		change()
 		look()
+		changeOther()
+		look()
 	}
 	must.NoError(t, over.Close())
-	must.NoError(t, over.LookAt(sign, func() { t.Error("looked at after the end of the watch") }))
+	must.NoError(t, over.LookAt(func() { t.Error("looked at after the end of the watch") }, sign))
 	killAll()
 	awaitDone(t, w, time.After(patience))
 	look() // before the end was known

@@ -55,7 +55,7 @@ func BenchmarkFollow(b *testing.B) {
 		out, errs := discardFIFO(b, x.req.Stdout), discardFIFO(b, x.req.Stderr)
 		b.StartTimer()
 		must.NoError(b, p.Follow(b.Context(), x.req))
-		must.NoError(b, p.Finish(b.Context(), x.req.Task))
+		finish(b, p, x.req.Task)
 		<-out
 		<-errs
 	}

@@ -83,13 +83,21 @@ func (c *Client) Follow(ctx context.Context, r FollowRequest) error {
 // logmon has read everything, the FIFOs are closed all the same. The error says what is lost, also what was
 // dropped before and nobody was told of (see Drops).
 // Finishing a task that is not followed does nothing.
-func (c *Client) Finish(ctx context.Context, task string) error {
+//
+// It returns what the task has written to stderr last, at most 2 KiB: less when the log process was restarted since, or
+// when the task was finished before.
+func (c *Client) Finish(ctx context.Context, task string) (stderr []byte, err error) {
 	r := finishRequest{Task: task, Timeout: defaultFinish}
 	if deadline, ok := ctx.Deadline(); ok {
 		// The process gives up a little earlier than the caller, who then hears what was lost.
 		r.Timeout = time.Until(deadline) * 9 / 10
 	}
-	return c.call(ctx, http.MethodPost, pathFinish, r, nil)
+	var finished finishAnswer
+	err = c.call(ctx, http.MethodPost, pathFinish, r, &finished)
+	if finished.Error != "" {
+		err = fmt.Errorf("log process: %s", finished.Error)
+	}
+	return finished.Stderr, err
 }
 
 // Tasks lists the tasks that the log process follows.

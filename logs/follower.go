@@ -1,6 +1,7 @@
 package logs
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -47,6 +48,7 @@ type follower struct {
 	bufs    *buffers
 	unsaved bool  // the last checkpoint failed
 	doubt   error // why the source may not have shown the log's end
+	errTail tail  // of stderr, as this process has delivered it; read once done
 
 	wake      chan struct{}
 	finishing chan struct{}
@@ -232,6 +234,7 @@ func (f *follower) await(ctx context.Context, w *fifo, p []byte) (n int, skipped
 // advance notes that out has been delivered, and where in the log it ended.
 func (f *follower) advance(out *output, to mark) error {
 	f.pos.Read = to
+	f.errTail.add(out[stderr])
 	for s := range f.pos.Sent {
 		// More than out has was sent when a process before this one delivered more at a time.
 		f.pos.Sent[s] -= min(f.pos.Sent[s], uint32(len(out[s]))) //nolint:gosec // at most a chunk
@@ -330,6 +333,25 @@ func (f *follower) release() {
 		pool.Put(f.bufs)
 		f.bufs = nil
 	}
+}
+
+// maxTail bounds what is kept of the end of a stream, bytes.
+const maxTail = 2 << 10
+
+// tail is the end of a text.
+type tail []byte
+
+func (t *tail) add(text []byte) {
+	text = text[max(0, len(text)-maxTail):]
+	*t = append((*t)[max(0, len(*t)+len(text)-maxTail):], text...)
+}
+
+// lines is the tail without the rest of a line whose beginning is gone.
+func (t tail) lines() []byte {
+	if _, rest, found := bytes.Cut(t, []byte("\n")); found && len(t) == maxTail && len(rest) > 0 {
+		return rest
+	}
+	return t
 }
 
 // finish delivers what is left and ends the follower. When ctx ends earlier, it gives up, and the error says what is lost.

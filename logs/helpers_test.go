@@ -172,6 +172,16 @@ func (w testWriter) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
+// finish finishes a task whose log is all delivered, and returns what that says of its stderr.
+func finish(t testing.TB, p interface {
+	Finish(ctx context.Context, task string) ([]byte, error)
+}, task string) string {
+	t.Helper()
+	stderr, err := p.Finish(soon(t), task)
+	must.NoError(t, err)
+	return string(stderr)
+}
+
 // awaitNone waits until no goroutine's stack names the function.
 func awaitNone(t *testing.T, function string) {
 	t.Helper()

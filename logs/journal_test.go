@@ -166,7 +166,7 @@ func TestJournal(t *testing.T) {
 	j.print(stdout, "\n"+long)
 	out.await(t, func(got []byte) bool { return string(got) == "before\n\n"+long })
 	j.print(stdout, "no newline")
-	must.NoError(t, p.Finish(soon(t), x.req.Task))
+	must.EqOp(t, "a\x00b\xff\n", finish(t, p, x.req.Task))
 	must.EqOp(t, "before\n\n"+long+"no newline", out.end())
 	must.EqOp(t, "a\x00b\xff\n", errs.end())
 	tasks, err := p.Tasks(soon(t))
@@ -189,7 +189,7 @@ func TestJournalRestart(t *testing.T) {
 		p.restart(unix.SIGTERM)
 	}
 	<-wrote
-	must.NoError(t, p.Finish(soon(t), x.req.Task))
+	finish(t, p, x.req.Task)
 	must.EqOp(t, numbered(1, last), out.end())
 	must.EqOp(t, numbered(1, last), errs.end())
 	must.Zero(t, p.kept())
@@ -207,7 +207,7 @@ func TestJournalKill(t *testing.T) {
 		p.restart(unix.SIGKILL)
 	}
 	<-wrote
-	must.NoError(t, p.Finish(soon(t), x.req.Task))
+	finish(t, p, x.req.Task)
 	for _, text := range []string{out.end(), errs.end()} {
 		must.LessEq(t, kills*chunk, len(text)-len(numbered(1, last)))
 		next := 1
@@ -231,7 +231,7 @@ func TestJournalLostStore(t *testing.T) {
 	p.drop("")
 	p.start()
 	out := newLogmon(t, x.req.Stdout)
-	must.NoError(t, p.Finish(soon(t), x.req.Task))
+	finish(t, p, x.req.Task)
 	must.EqOp(t, numbered(1, 500), out.end())
 }
 
@@ -281,7 +281,7 @@ func TestJournalUnsynchronized(t *testing.T) {
 	must.NoError(t, p.Follow(soon(t), x.req))
 	must.NoError(t, os.WriteFile(j.file.Name()+unsynchronized, nil, 0o600))
 	j.print(stdout, numbered(1, 500))
-	err := p.Finish(soon(t), x.req.Task)
+	_, err := p.Finish(soon(t), x.req.Task)
 	if os.Geteuid() == 0 {
 		must.ErrorContains(t, err, "the end of its log may be only in the journal (journalctl CONTAINER_ID_FULL="+testContainer+"): journalctl --sync: exit status 1")
 	} else {

@@ -49,6 +49,12 @@ type finishRequest struct {
 	Timeout time.Duration `json:"timeout"`
 }
 
+// finishAnswer is the answer: what the task has written to stderr last, also when Error says that something was lost.
+type finishAnswer struct {
+	Stderr []byte `json:"stderr"`
+	Error  string `json:"error,omitempty"`
+}
+
 const (
 	// defaultFinish is for a Finish whose caller gave no deadline.
 	defaultFinish = 30 * time.Second
@@ -135,7 +141,12 @@ func (h *handler) mux() http.Handler {
 		if decode(w, req, &r) {
 			ctx, cancel := context.WithTimeout(context.WithoutCancel(req.Context()), max(r.Timeout, 0))
 			defer cancel()
-			answer(w, nil, h.tasks.finish(ctx, r.Task))
+			stderr, err := h.tasks.finish(ctx, r.Task)
+			finished := finishAnswer{Stderr: stderr}
+			if err != nil && !errors.Is(err, errUnavailable) {
+				finished.Error, err = err.Error(), nil
+			}
+			answer(w, finished, err)
 		}
 	})
 	mux.HandleFunc("GET "+pathTasks, func(w http.ResponseWriter, _ *http.Request) {

@@ -1,6 +1,7 @@
 package logs
 
 import (
+	"bytes"
 	"context"
 	"os"
 	"path/filepath"
@@ -23,7 +24,7 @@ func TestTwoStreamsToTheEnd(t *testing.T) {
 	x.conmon.print(stdout, long)
 	out.await(t, func(got []byte) bool { return string(got) == "before\n"+long })
 	x.conmon.print(stdout, "no newline")
-	must.NoError(t, p.Finish(soon(t), x.req.Task))
+	must.EqOp(t, "a\x00b\xff\n", finish(t, p, x.req.Task))
 	must.EqOp(t, "before\n"+long+"no newline", out.end())
 	must.EqOp(t, "a\x00b\xff\n", err.end())
 	tasks, e := p.Tasks(soon(t))
@@ -32,7 +33,7 @@ func TestTwoStreamsToTheEnd(t *testing.T) {
 	left, e := filepath.Glob(filepath.Join(p.config.StateDir, "*"))
 	must.NoError(t, e)
 	must.Eq(t, []string{filepath.Join(p.config.StateDir, "lock")}, left)
-	must.NoError(t, p.Finish(soon(t), x.req.Task)) // idempotent
+	must.EqOp(t, "", finish(t, p, x.req.Task)) // idempotent
 }
 
 // A reader that is not there yet gets everything; one that never comes stalls nobody, and costs
@@ -47,11 +48,11 @@ func TestAbsentReaders(t *testing.T) {
 	late.conmon.print(stdout, text)
 	never.conmon.print(stdout, text)
 	other.conmon.print(stdout, text)
-	must.NoError(t, p.Finish(soon(t), other.req.Task))
+	finish(t, p, other.req.Task)
 	must.EqOp(t, text, otherOut.end())
 
 	lateOut := newLogmon(t, late.req.Stdout)
-	must.NoError(t, p.Finish(soon(t), late.req.Task))
+	finish(t, p, late.req.Task)
 	must.EqOp(t, text, lateOut.end())
 
 	tasks, err := p.Tasks(soon(t))
@@ -62,7 +63,8 @@ func TestAbsentReaders(t *testing.T) {
 	must.Positive(t, tasks[0].Unread)
 	ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
 	defer cancel()
-	must.ErrorContains(t, p.Finish(ctx, never.req.Task), "bytes of its log are lost: its FIFOs were not read in time")
+	_, err = p.Finish(ctx, never.req.Task)
+	must.ErrorContains(t, err, "bytes of its log are lost: its FIFOs were not read in time")
 	tasks, err = p.Tasks(soon(t))
 	must.NoError(t, err)
 	must.SliceEmpty(t, tasks)
@@ -86,7 +88,10 @@ func TestBacklogLimit(t *testing.T) {
 	must.NoError(t, err)
 	must.Less(t, limit+2*collapseStep, info.Size())
 	out, errs := newLogmon(t, x.req.Stdout), newLogmon(t, x.req.Stderr)
-	must.ErrorContains(t, p.Finish(soon(t), x.req.Task), "bytes of its log were dropped because nobody read it in time")
+	stderr, err := p.Finish(soon(t), x.req.Task)
+	must.ErrorContains(t, err, "bytes of its log were dropped because nobody read it in time")
+	must.StrContains(t, string(stderr), "output was dropped here") // with the error
+
 	must.StrContains(t, errs.end(), "output was dropped here")
 	text := out.end()
 	must.StrHasPrefix(t, numbered(1, 1000), text)
@@ -223,4 +228,26 @@ func TestOneProcessPerStateDir(t *testing.T) {
 	must.NoError(t, p.stop())
 	must.NoError(t, os.Chmod(p.config.StateDir, 0o755)) //nolint:gosec // the point
 	must.ErrorContains(t, Serve(t.Context(), p.config), "chmod 0700")
+}
+
+func TestTail(t *testing.T) {
+	var kept tail
+	var all []byte
+	for i := range 3 * maxTail {
+		text := bytes.Repeat([]byte{byte(i)}, i%7)
+		if i%1000 == 999 {
+			text = bytes.Repeat(text, maxTail)
+		}
+		kept.add(text)
+		all = append(all, text...)
+		must.Eq(t, all[max(0, len(all)-maxTail):], []byte(kept))
+	}
+	must.Less(t, 4*maxTail, cap(kept))
+
+	kept = nil
+	kept.add([]byte("one\ntwo\n"))
+	must.Eq(t, "one\ntwo\n", string(kept.lines()))
+	whole := numbered(1, 50)
+	kept.add([]byte(strings.Repeat("x", maxTail) + "\n" + whole))
+	must.Eq(t, whole, string(kept.lines()))
 }

@@ -299,27 +299,28 @@ func (r *registry) restore(kept map[string]*os.File) error {
 	return nil
 }
 
-// finish delivers the rest of a task's log and forgets the task.
-func (r *registry) finish(ctx context.Context, name string) error {
+// finish delivers the rest of a task's log and forgets the task. It returns the end of its stderr.
+func (r *registry) finish(ctx context.Context, name string) (stderr []byte, err error) {
 	r.mu.Lock()
 	t := r.tasks[name]
 	r.mu.Unlock()
 	if t == nil {
-		return nil
+		return nil, nil
 	}
-	err := t.await(ctx)
+	err = t.await(ctx)
 	select {
 	case <-t.opened:
 	default:
-		return err // hangs in the user's file system
+		return nil, err // hangs in the user's file system
 	}
 	if t.follower != nil {
 		err = t.follower.finish(ctx)
+		stderr = t.follower.errTail.lines()
 	}
 	if r.ctx.Err() != nil {
-		return errUnavailable // the successor goes on with it
+		return nil, errUnavailable // the successor goes on with it
 	}
-	return errors.Join(err, r.forget(t))
+	return stderr, errors.Join(err, r.forget(t))
 }
 
 // forget closes everything of a task, here and in systemd, so that logmon sees the end of its FIFOs.

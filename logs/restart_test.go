@@ -24,7 +24,7 @@ func TestRestart(t *testing.T) {
 		p.restart(unix.SIGTERM)
 	}
 	<-wrote
-	must.NoError(t, p.Finish(soon(t), x.req.Task))
+	must.StrHasSuffix(t, finish(t, p, x.req.Task), numbered(1, last))
 	must.EqOp(t, numbered(1, last), out.end())
 	must.EqOp(t, numbered(1, last), err.end())
 	must.Zero(t, p.kept())
@@ -42,7 +42,7 @@ func TestKill(t *testing.T) {
 		p.restart(unix.SIGKILL)
 	}
 	<-wrote
-	must.NoError(t, p.Finish(soon(t), x.req.Task))
+	finish(t, p, x.req.Task)
 	for _, text := range []string{out.end(), err.end()} {
 		must.LessEq(t, kills*chunk, len(text)-len(numbered(1, last)))
 		next := 1
@@ -65,7 +65,7 @@ func TestLostStore(t *testing.T) {
 	p.drop("")
 	p.start()
 	out := newLogmon(t, x.req.Stdout)
-	must.NoError(t, p.Finish(soon(t), x.req.Task))
+	finish(t, p, x.req.Task)
 	must.EqOp(t, numbered(1, 20000), out.end())
 }
 

@@ -37,7 +37,7 @@ func TestTrim(t *testing.T) {
 			errs.await(t, atLeast(last))
 			x.conmon.print(stdout, "end\n") // so that what was read last is noticed, too
 			out.await(t, func(got []byte) bool { return bytes.HasSuffix(got, []byte("end\n")) })
-			must.NoError(t, p.Finish(soon(t), x.req.Task))
+			finish(t, p, x.req.Task)
 			must.EqOp(t, numbered(1, last)+"end\n", out.end())
 			must.EqOp(t, numbered(1, last), errs.end())
 			var st unix.Stat_t

@@ -1,0 +1,73 @@
+package postmortem
+
+import (
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+
+	"nomad-driver-podman/driver/config"
+)
+
+// Subcommand is the one whose body Main is.
+const Subcommand = "explain"
+
+// ErrUsage is wrapped by Main's errors about its arguments.
+var ErrUsage = errors.New("wrong arguments")
+
+// minPrefix is the least that must be given of an allocation's ID.
+const minPrefix = 4
+
+// Main prints what is known about how an allocation's tasks have ended.
+func Main(args []string, out io.Writer) error {
+	var paths, allocs []string
+	flags := flag.NewFlagSet(Subcommand, flag.ContinueOnError)
+	flags.SetOutput(io.Discard) // the caller prints errors
+	flags.Func("config", "", func(path string) error { paths = append(paths, path); return nil })
+	task := flags.String("task", "", "")
+	asJSON := flags.Bool("json", false, "")
+	// Options may stand on both sides of the allocation.
+	for rest := args; ; rest = flags.Args()[1:] {
+		if err := flags.Parse(rest); err != nil {
+			return fmt.Errorf("%s: %w: %w", Subcommand, ErrUsage, err)
+		}
+		if flags.NArg() == 0 {
+			break
+		}
+		allocs = append(allocs, flags.Arg(0))
+	}
+	if len(allocs) != 1 {
+		return fmt.Errorf("%s: %w: name one allocation", Subcommand, ErrUsage)
+	}
+	if len(allocs[0]) < minPrefix {
+		return fmt.Errorf("%s: %w: give at least %d characters of the allocation's ID", Subcommand, ErrUsage, minPrefix)
+	}
+	plugin, err := config.FromAgent(paths...)
+	if err != nil {
+		return err
+	}
+	return explain(In(plugin.StateDir), allocs[0], *task, *asJSON, out)
+}
+
+func explain(store *Store, alloc, task string, asJSON bool, out io.Writer) error {
+	// A directory that one may not read looks empty to Glob.
+	if _, err := os.ReadDir(store.dir); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("the records belong to the user that the agent runs as: %w", err)
+	}
+	records, err := store.Find(alloc, task)
+	if len(records) == 0 { // else what is damaged is another task's, mostly
+		of := ""
+		if task != "" {
+			of = fmt.Sprintf("task %q of ", task)
+		}
+		return errors.Join(err, fmt.Errorf("%s has no record of %sallocation %q: on this host none of it has ended badly in the last %d days, or the driver has another state_dir (-config)",
+			store.dir, of, alloc, int(keptFor.Hours()/24)))
+	}
+	print := PrintText
+	if asJSON {
+		print = PrintJSON
+	}
+	return print(out, records)
+}
