@@ -145,6 +145,8 @@ func TestTroubles(t *testing.T) {
 	}
 
 	t.Run("the podman service is killed while a task starts", func(t *testing.T) {
+		// podman forgets the network namespace that it was just making, with the pasta in it. They end with the manager.
+		t.Cleanup(func() { command(t, "systemctl", "stop", "user@2001.service") })
 		j := run(t, "routing", only("unnamed"), retried)
 		eventually(t, "the podman service of team-a", func() error {
 			pid := teamA.systemctl(t, "show", "--property=MainPID", "--value", "podman.service")

@@ -40,7 +40,7 @@ func TestCycles(t *testing.T) {
 
 const logUnit = "nomad-podman-logs.service"
 
-// cycle runs 20 tasks to their ends.
+// cycle runs 20 tasks to their ends, which come before the driver could look.
 func cycle(t *testing.T) {
 	t.Helper()
 	t.Run("20 tasks", func(t *testing.T) {
@@ -56,6 +56,11 @@ func cycle(t *testing.T) {
 			}
 			return nil
 		})
+		for _, stub := range j.allocs(t) {
+			state := stub.TaskStates["cycle"]
+			must.Zero(t, state.Restarts)
+			must.Eq(t, "0", terminated(t, state).Details["exit_code"], must.Sprint(events(state)))
+		}
 	})
 }
 

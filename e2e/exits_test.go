@@ -4,13 +4,20 @@ package e2e
 
 import (
 	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
 	"slices"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
 
 	"github.com/hashicorp/nomad/api"
 	"github.com/shoenig/test/must"
+
+	"nomad-driver-podman/cgroupv2"
+	"nomad-driver-podman/exits"
 )
 
 func TestExits(t *testing.T) { testExits(t, labClient) }
@@ -88,4 +95,94 @@ func testStop(t *testing.T, on client, edits ...func(*api.Job)) {
 		must.GreaterEq(t, 4*time.Second, took)
 		must.Less(t, 30*time.Second, took)
 	})
+}
+
+// A thousand processes, each in a cgroup of its own that is watched, too, end at once. Each end is noticed, its cgroup
+// was looked at before, and the one that lives on is left alone.
+func TestThousandExits(t *testing.T) {
+	const count = 1000
+	hierarchy, err := cgroupv2.Mounted()
+	must.NoError(t, err)
+	const storm = "/e2e-storm"
+	dir := filepath.Join(hierarchy.Root, storm)
+	must.NoError(t, os.Mkdir(dir, 0o755))
+	must.NoError(t, os.WriteFile(filepath.Join(dir, "cgroup.subtree_control"), []byte("+memory +pids"), 0))
+	loop, err := exits.New()
+	must.NoError(t, err)
+	t.Cleanup(func() { must.NoError(t, loop.Close()) })
+
+	type member struct {
+		process *exec.Cmd
+		watched *exits.Watched
+		cgroup  *cgroupv2.Reader
+		looks   atomic.Int32
+	}
+	join := func(parent, name string) *member {
+		path := filepath.Join(parent, name)
+		must.NoError(t, os.Mkdir(filepath.Join(hierarchy.Root, path), 0o755))
+		fd, err := os.Open(filepath.Join(hierarchy.Root, path))
+		must.NoError(t, err)
+		defer func() { must.NoError(t, fd.Close()) }()
+		m := &member{process: exec.Command("sleep", "1d")}
+		m.process.SysProcAttr = &syscall.SysProcAttr{UseCgroupFD: true, CgroupFD: int(fd.Fd())}
+		must.NoError(t, m.process.Start())
+		id, err := exits.Identify(m.process.Process.Pid)
+		must.NoError(t, err)
+		m.watched, err = loop.Watch(id)
+		must.NoError(t, err)
+		m.cgroup, err = hierarchy.Open(path)
+		must.NoError(t, err)
+		must.NoError(t, m.watched.LookAt(m.cgroup.Events(), func() { m.looks.Add(1) }))
+		return m
+	}
+	leave := func(m *member) {
+		must.NoError(t, m.watched.Close())
+		must.NoError(t, m.cgroup.Close())
+	}
+
+	survivor := join("/", "e2e-survivor")
+	t.Cleanup(func() {
+		must.NoError(t, survivor.process.Process.Kill())
+		_ = survivor.process.Wait()
+		leave(survivor)
+		must.NoError(t, os.Remove(filepath.Join(hierarchy.Root, "e2e-survivor")))
+	})
+	members := make([]*member, count)
+	for i := range members {
+		members[i] = join(storm, fmt.Sprint(i))
+	}
+	for _, m := range members {
+		select {
+		case <-m.watched.Done():
+			t.Fatalf("process %d runs, but is done", m.process.Process.Pid)
+		default:
+		}
+	}
+
+	must.NoError(t, os.WriteFile(filepath.Join(dir, "cgroup.kill"), []byte("1"), 0))
+	deadline := time.After(patience)
+	for i, m := range members {
+		select {
+		case <-m.watched.Done():
+		case <-deadline:
+			t.Fatalf("the end of process %d was not noticed", m.process.Process.Pid)
+		}
+		must.Positive(t, m.looks.Load())
+		// It has ended, as nobody has waited for it yet, of what the watch says.
+		err := m.process.Wait()
+		status, ok := m.process.ProcessState.Sys().(syscall.WaitStatus)
+		must.True(t, ok && status.Signaled() && status.Signal() == syscall.SIGKILL, must.Sprint(err))
+		must.ErrorIs(t, m.watched.Signal(0), exits.ErrGone)
+		var usage cgroupv2.Stats
+		must.NoError(t, m.cgroup.Read(&usage))
+		must.Zero(t, usage.PIDs)
+		leave(m)
+		must.NoError(t, os.Remove(filepath.Join(dir, fmt.Sprint(i))))
+	}
+	must.NoError(t, os.Remove(dir))
+	select {
+	case <-survivor.watched.Done():
+		t.Fatal("the survivor is done, but runs")
+	default:
+	}
 }

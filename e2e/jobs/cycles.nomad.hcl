@@ -20,8 +20,7 @@ job "cycles" {
       driver = "podman"
       config {
         image   = "busybox"
-        command = "echo"
-        args    = ["done"]
+        command = "true"
       }
       logs {
         max_files     = 1
