@@ -57,7 +57,7 @@ test-full: test bench ## Run also the benchmarks, the long soak, and the redis j
 	$(MAKE) test-e2e SUITE=forky RUN=TestRedis
 
 .PHONY: bench
-bench: build lab-deps ## Run the benchmarks in the lab, and write README's chapter on performance [SUITE=] [NOMAD=]
+bench: build lab-deps ## Run the benchmarks in the lab, and write README's chapter on performance [RUN=] [SUITE=] [NOMAD=]
 	@TAGS="$(TAGS) e2e" e2e/bench/run
 
 .PHONY: lint

@@ -130,7 +130,7 @@ func (j *job) allRunning(t testing.TB) []*api.AllocationListStub {
 // BenchmarkTasks measures what tasks cost that run, and how soon Nomad learns of their ends.
 func BenchmarkTasks(b *testing.B) {
 	machine()
-	configureAgent(b, "gc") // whose one look for stray containers after its start is soon over
+	configureAgent(b, "gc")            // whose one look for stray containers after its start is soon over
 	first := run(b, "bench", count(1)) // starts the log process
 	first.allRunning(b)
 	first.purge(b)
