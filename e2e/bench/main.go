@@ -14,9 +14,9 @@ import (
 	"path/filepath"
 	"strings"
 	"text/template"
-	"time"
 
 	"golang.org/x/perf/benchfmt"
+	"golang.org/x/perf/benchunit"
 )
 
 func main() {
@@ -119,11 +119,11 @@ func (r *results) writeChapter(path string) error {
 		"value":   r.value,
 		"config":  func(key string) string { return r.config[key] },
 		"add":     func(a, b float64) float64 { return a + b },
+		"divide":  func(a, b float64) float64 { return a / b },
 		"percent": func(a, b float64) string { return fmt.Sprintf("%.2g %%", 100*a/b) },
 		"number":  func(a float64) string { return fmt.Sprintf("%.0f", a) },
-		"seconds": func(a float64) string { return fmt.Sprintf("%.2f s", a) },
-		"time":    func(a float64) string { return readable(a).String() },
-		"mib":     func(a float64) string { return fmt.Sprintf("%.1f MiB", a/(1<<20)) },
+		"time":    func(a float64) string { return benchunit.Scale(a, benchunit.Decimal) + "s" },
+		"memory":  func(a float64) string { return benchunit.Scale(a, benchunit.Binary) + "B" },
 	}).Parse(chapter)
 	if err != nil {
 		return err
@@ -143,14 +143,4 @@ func (r *results) writeChapter(path string) error {
 		return fmt.Errorf("%s has no marks for the chapter", path)
 	}
 	return os.WriteFile(path, []byte(before+begin+text.String()+end+after), 0o644)
-}
-
-// readable is a time in seconds with three digits.
-func readable(seconds float64) time.Duration {
-	d := time.Duration(seconds * float64(time.Second))
-	for unit := time.Nanosecond; ; unit *= 10 {
-		if d < 1000*unit {
-			return d.Round(unit)
-		}
-	}
 }
