@@ -17,7 +17,7 @@ const pluginConfig = "/etc/nomad.d/podman.hcl"
 
 // configureAgent puts testdata/agent/NAME.hcl in place of the driver's configuration until the test ends, each time
 // with a restart of the client agent.
-func configureAgent(t testing.TB, name string) {
+func configureAgent(t *testing.T, name string) {
 	t.Helper()
 	original, err := os.ReadFile(pluginConfig)
 	must.NoError(t, err)
@@ -27,7 +27,7 @@ func configureAgent(t testing.TB, name string) {
 	restartAgent(t, replacement)
 }
 
-func restartAgent(t testing.TB, config []byte) {
+func restartAgent(t *testing.T, config []byte) {
 	t.Helper()
 	must.NoError(t, os.WriteFile(pluginConfig, config, 0o644))
 	restarted := time.Now()
