@@ -57,13 +57,14 @@ test-full: test bench ## Run also the benchmarks, the long soak, and the redis j
 	$(MAKE) test-e2e SUITE=forky RUN=TestRedis
 
 .PHONY: bench
-bench: ## Run the benchmarks
-	CGO_ENABLED=0 go test -tags "$(TAGS)" -run '^$$' -bench . ./cgroupv2
+bench: build lab-deps ## Run the benchmarks in the lab, and write README's chapter on performance [RUN=] [SUITE=] [NOMAD=]
+	@TAGS="$(TAGS) e2e" e2e/bench/run
 
 .PHONY: lint
 lint: tools ## Check the Go code, the shell scripts and the Vagrantfile
 	$(GOLANGCI) run ./...
 	cd e2e/conformance && CGO_ENABLED=0 $(GOLANGCI) run ./...
+	cd e2e/bench && CGO_ENABLED=0 $(GOLANGCI) run ./...
 	git ls-files -z | xargs -0 awk 'FNR == 1 { if (/^#!.*sh( |$$)/ || FILENAME ~ /\.sh$$/) print FILENAME; nextfile }' | xargs shellcheck --external-sources
 	vagrant validate --ignore-provider
 

@@ -70,7 +70,7 @@ type usage struct {
 	memory      int // KiB of anonymous memory (RssAnon of proc_pid_status(5))
 }
 
-func usageOf(t *testing.T, pid int) usage {
+func usageOf(t testing.TB, pid int) usage {
 	t.Helper()
 	open, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", pid))
 	must.NoError(t, err)

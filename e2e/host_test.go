@@ -20,7 +20,7 @@ import (
 )
 
 // command runs a program on the host and returns what it prints to its standard output.
-func command(t *testing.T, name string, args ...string) string {
+func command(t testing.TB, name string, args ...string) string {
 	t.Helper()
 	out, err := try(name, args...)
 	must.NoError(t, err)
@@ -67,7 +67,7 @@ func (u hostUser) lingers() bool {
 }
 
 // systemctl speaks to the user's systemd manager.
-func (u hostUser) systemctl(t *testing.T, args ...string) string {
+func (u hostUser) systemctl(t testing.TB, args ...string) string {
 	t.Helper()
 	out, err := u.trySystemctl(args...)
 	must.NoError(t, err)
@@ -79,15 +79,21 @@ func (u hostUser) trySystemctl(args ...string) (string, error) {
 }
 
 // podman runs podman as the user would.
-func (u hostUser) podman(t *testing.T, args ...string) string {
+func (u hostUser) podman(t testing.TB, args ...string) string {
 	t.Helper()
+	out, err := u.tryPodman(args...)
+	must.NoError(t, err)
+	return out
+}
+
+func (u hostUser) tryPodman(args ...string) (string, error) {
 	if u == root {
-		return command(t, "podman", args...)
+		return try("podman", args...)
 	}
 	runtimeDir := fmt.Sprintf("/run/user/%d", u.uid)
 	as := []string{"-u", u.name, "--", "env", "-i", "HOME=/home/" + u.name, "PATH=" + os.Getenv("PATH"),
 		"XDG_RUNTIME_DIR=" + runtimeDir, "DBUS_SESSION_BUS_ADDRESS=unix:path=" + runtimeDir + "/bus", "podman"}
-	return command(t, "runuser", append(as, args...)...)
+	return try("runuser", append(as, args...)...)
 }
 
 // containers are the names of all of the user's containers.
@@ -199,7 +205,7 @@ func (c container) cgroupValue(t *testing.T, name, key string) int {
 }
 
 // procStatus is a field of a process' /proc/PID/status.
-func procStatus(t *testing.T, pid int, field string) string {
+func procStatus(t testing.TB, pid int, field string) string {
 	t.Helper()
 	content, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
 	must.NoError(t, err)
@@ -242,7 +248,7 @@ func lookupUID(t *testing.T, name string) int {
 	return number(t, found.Uid)
 }
 
-func number(t *testing.T, text string) int {
+func number(t testing.TB, text string) int {
 	t.Helper()
 	value, err := strconv.Atoi(text)
 	must.NoError(t, err)

@@ -3,13 +3,11 @@
 package e2e
 
 import (
-	"fmt"
-	"os"
-	"strings"
 	"testing"
 	"time"
 
 	"github.com/shoenig/test/must"
+	"golang.org/x/sys/unix"
 )
 
 // Endpoints cost nothing while nobody needs them: four of the twenty are active and watched, the others are only known.
@@ -30,11 +28,10 @@ func TestIdle(t *testing.T) {
 	must.LessEq(t, quietTime/200, used)
 }
 
-// processorTime is what a process has used (fields 14 and 15 of proc_pid_stat(5), in hundredths of a second).
-func processorTime(t *testing.T, pid int) time.Duration {
+// processorTime is what a process has used, with all its threads: the clock of clock_getcpuclockid(3).
+func processorTime(t testing.TB, pid int) time.Duration {
 	t.Helper()
-	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-	must.NoError(t, err)
-	fields := strings.Fields(string(stat[strings.LastIndexByte(string(stat), ')')+1:])) // from field 3 on
-	return time.Duration(number(t, fields[11])+number(t, fields[12])) * 10 * time.Millisecond
+	var used unix.Timespec
+	must.NoError(t, unix.ClockGettime(int32(^pid<<3|2), &used)) // 2: CPUCLOCK_SCHED of Linux' posix-timers.h
+	return time.Duration(used.Nano())
 }

@@ -23,7 +23,7 @@ import (
 type job struct{ *api.Job }
 
 // run registers a job file, changed by edits, and purges the job when the test ends.
-func run(t *testing.T, name string, edits ...func(*api.Job)) *job {
+func run(t testing.TB, name string, edits ...func(*api.Job)) *job {
 	t.Helper()
 	parsed := parse(t, name, edits...)
 	_, _, err := nomad.Jobs().Register(parsed, nil)
@@ -34,7 +34,7 @@ func run(t *testing.T, name string, edits ...func(*api.Job)) *job {
 }
 
 // parse has the server parse a job file.
-func parse(t *testing.T, name string, edits ...func(*api.Job)) *api.Job {
+func parse(t testing.TB, name string, edits ...func(*api.Job)) *api.Job {
 	t.Helper()
 	text, err := os.ReadFile(filepath.Join("jobs", name+".nomad.hcl"))
 	must.NoError(t, err)
@@ -87,7 +87,7 @@ func (j *job) stop(t *testing.T) {
 }
 
 // purge ends the job and removes it, its allocations and their directories.
-func (j *job) purge(t *testing.T) {
+func (j *job) purge(t testing.TB) {
 	t.Helper()
 	if t.Failed() {
 		j.tell(t)
@@ -126,7 +126,7 @@ func (j *job) purge(t *testing.T) {
 }
 
 // tell shows what Nomad knows about the job's tasks, for people who look for a failure.
-func (j *job) tell(t *testing.T) {
+func (j *job) tell(t testing.TB) {
 	evaluations, _, err := nomad.Jobs().Evaluations(*j.ID, &api.QueryOptions{Namespace: j.namespace()})
 	must.NoError(t, err)
 	for _, evaluation := range evaluations {
@@ -152,7 +152,7 @@ func (j *job) namespace() string {
 	return *j.Namespace
 }
 
-func (j *job) allocs(t *testing.T) []*api.AllocationListStub {
+func (j *job) allocs(t testing.TB) []*api.AllocationListStub {
 	t.Helper()
 	allocs, _, err := nomad.Jobs().Allocations(*j.ID, true, &api.QueryOptions{Namespace: j.namespace()})
 	must.NoError(t, err)

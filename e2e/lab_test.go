@@ -62,7 +62,7 @@ func within(limit time.Duration, condition func() error) error {
 }
 
 // eventually waits until the condition holds and fails the test when that takes too long.
-func eventually(t *testing.T, what string, condition func() error) {
+func eventually(t testing.TB, what string, condition func() error) {
 	t.Helper()
 	must.NoError(t, within(patience, condition), must.Sprintf("%s: not within %s", what, patience))
 }

@@ -97,14 +97,14 @@ func sameLines(t *testing.T, want string, got []byte) {
 }
 
 // driverProcess is the driver's process under the agent, not the log process, which has the same program.
-func (c client) driverProcess(t *testing.T) int {
+func (c client) driverProcess(t testing.TB) int {
 	t.Helper()
 	found := c.driverProcesses(t)
 	must.Len(t, 1, found)
 	return found[0]
 }
 
-func (c client) driverProcesses(t *testing.T) []int {
+func (c client) driverProcesses(t testing.TB) []int {
 	t.Helper()
 	links, err := filepath.Glob("/proc/[0-9]*/exe")
 	must.NoError(t, err)

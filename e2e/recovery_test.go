@@ -132,7 +132,7 @@ func kill(t *testing.T, pid int) {
 }
 
 // mainPID is the main process of a unit of the system, which may be starting.
-func mainPID(t *testing.T, unit string) (pid int) {
+func mainPID(t testing.TB, unit string) (pid int) {
 	t.Helper()
 	eventually(t, "the main process of "+unit, func() error {
 		pid = number(t, command(t, "systemctl", "show", "--property=MainPID", "--value", unit))

@@ -150,7 +150,7 @@ func near(t *testing.T, what string, got, want, resolution float64) {
 }
 
 // requests counts the requests in a podman service's log since a time.
-func requests(t *testing.T, u hostUser, since time.Time) int {
+func requests(t testing.TB, u hostUser, since time.Time) int {
 	t.Helper()
 	unit := []string{"_SYSTEMD_UNIT=podman.service"}
 	if u != root {
