@@ -46,7 +46,7 @@ func (d *Driver) explainEnd(t *task, exit *drivers.ExitResult, ended time.Time, 
 	if record.Cause != postmortem.Unknown {
 		d.say(t.cfg, "%s", record.Summary)
 	}
-	d.keep(record)
+	d.putRecord(record)
 }
 
 // explainFailure keeps what is known about a start that has failed. The event is Nomad's.
@@ -62,7 +62,7 @@ func (s *start) explainFailure(err error) {
 	record.Image, record.Container, record.EndedAt = postmortem.Clean(s.conf.Image), s.id, time.Now()
 	record.Error = postmortem.Clean(err.Error())
 	record.Judge()
-	s.driver.keep(record)
+	s.driver.putRecord(record)
 }
 
 // recordOf is the beginning of a task's record. The endpoint may be nil.
@@ -78,7 +78,7 @@ func recordOf(cfg *drivers.TaskConfig, endpoint *sockets.Endpoint) *postmortem.R
 	return record
 }
 
-func (d *Driver) keep(record *postmortem.Record) {
+func (d *Driver) putRecord(record *postmortem.Record) {
 	if err := d.current().postmortems.Put(record); err != nil {
 		d.logger.Warn("the record of a task's end cannot be kept (plugin option state_dir)", "alloc", record.AllocID, "task", record.Task, "error", err)
 	}
