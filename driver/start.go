@@ -48,7 +48,7 @@ func (d *Driver) StartTask(cfg *drivers.TaskConfig) (*drivers.TaskHandle, *drive
 	if err != nil {
 		return nil, nil, s.failure(errors.Join(err, s.unwind(ctx)))
 	}
-	d.tasks.put(cfg.ID, started)
+	d.keep(started)
 	return handle, started.state.Network, nil
 }
 

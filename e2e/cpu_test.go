@@ -123,9 +123,9 @@ func spinTogether(t *testing.T, a, b container) (ofA, ofB time.Duration) {
 // cgroups stay what Nomad makes of them.
 func TestCores(t *testing.T) {
 	t.Run("rootless, not delegated", func(t *testing.T) {
-		must.StrNotContains(t, teamA.controllers(t), "cpuset")
 		j := run(t, "cores", only("shared"))
 		shared := teamA.container(t, j.running(t, "shared"), "shared")
+		must.StrNotContains(t, teamA.controllers(t), "cpuset")
 		_, err := os.Stat(filepath.Join(shared.cgroup(), "cpuset.cpus"))
 		must.ErrorIs(t, err, os.ErrNotExist)
 		must.Eq(t, "0-1", shared.allowed(t))
@@ -237,6 +237,7 @@ func delegateCpuset(t *testing.T, u hostUser) {
 		must.NoError(t, os.Remove(dropIn))
 		apply()
 	})
+	command(t, "systemctl", "start", fmt.Sprintf("user@%d.service", u.uid))
 	apply()
 	must.StrContains(t, u.controllers(t), "cpuset")
 }
