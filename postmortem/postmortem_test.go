@@ -157,6 +157,11 @@ func TestJudge_LongWords(t *testing.T) {
 	must.StrHasSuffix(t, `äz"`, r.Summary)
 	must.Less(t, 2*saidText, len(r.Summary))
 	must.StrNotContains(t, r.Summary, "�")
+
+	r = Record{Exit: &Status{Code: 1}, PodmanError: strings.Repeat("x", maxText)}
+	r.Judge()
+	must.StrHasSuffix(t, "xx…", r.Summary)
+	must.Less(t, 2*saidText, len(r.Summary))
 }
 
 func TestSurvived(t *testing.T) {

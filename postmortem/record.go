@@ -92,8 +92,6 @@ func seconds(d time.Duration) Seconds { return Seconds(d.Seconds()) }
 func (s Seconds) String() string {
 	d := time.Duration(float64(s) * float64(time.Second))
 	switch {
-	case d >= time.Minute:
-		return d.Round(time.Second).String()
 	case d >= 10*time.Second:
 		return d.Round(time.Second).String()
 	case d >= time.Second:

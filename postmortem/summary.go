@@ -13,7 +13,7 @@ const (
 	stale Seconds = 2
 	// strained is the share of time from which on waiting is worth telling, percent.
 	strained = 25
-	// saidLines and saidText (bytes) bound what a sentence repeats of stderr.
+	// saidLines and saidText (bytes) bound what a sentence repeats of stderr, and saidText of podman's words.
 	saidLines = 3
 	saidText  = 400
 )
@@ -52,7 +52,7 @@ func (r *Record) sentence() string {
 	}
 	podman := ""
 	if r.PodmanError != "" {
-		podman = "podman: " + r.PodmanError
+		podman = "podman: " + shorten(r.PodmanError, saidText)
 	}
 	return join(what, strain, podman, r.lastWords())
 }
