@@ -116,14 +116,15 @@ var chapter string
 // writeChapter replaces what is between the marks.
 func (r *results) writeChapter(path string) error {
 	parsed, err := template.New("chapter").Funcs(template.FuncMap{
-		"value":   r.value,
-		"config":  func(key string) string { return r.config[key] },
-		"add":     func(a, b float64) float64 { return a + b },
-		"divide":  func(a, b float64) float64 { return a / b },
-		"percent": func(a, b float64) string { return fmt.Sprintf("%.2g %%", 100*a/b) },
-		"number":  func(a float64) string { return fmt.Sprintf("%.0f", a) },
-		"time":    func(a float64) string { return benchunit.Scale(a, benchunit.Decimal) + "s" },
-		"memory":  func(a float64) string { return benchunit.Scale(a, benchunit.Binary) + "B" },
+		"value":    r.value,
+		"config":   func(key string) string { return r.config[key] },
+		"add":      func(a, b float64) float64 { return a + b },
+		"multiply": func(a, b float64) float64 { return a * b },
+		"divide":   func(a, b float64) float64 { return a / b },
+		"percent":  func(a, b float64) string { return fmt.Sprintf("%.2g %%", 100*a/b) },
+		"number":   func(a float64) string { return fmt.Sprintf("%.0f", a) },
+		"time":     func(a float64) string { return benchunit.Scale(a, benchunit.Decimal) + "s" },
+		"memory":   func(a float64) string { return benchunit.Scale(a, benchunit.Binary) + "B" },
 	}).Parse(chapter)
 	if err != nil {
 		return err
