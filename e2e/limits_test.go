@@ -145,8 +145,12 @@ func pinned(t *testing.T, j *job, owner hostUser) {
 	must.Eq(t, reserved, procStatus(t, cores.State.Pid, "Cpus_allowed_list"))
 }
 
+// limitsOf are those that bind the container's process. crun gives the scope around its cgroup more swap: memory's limit, too.
 func limitsOf(t *testing.T, c container) map[string]string {
 	t.Helper()
+	content, err := os.ReadFile(fmt.Sprintf("/proc/%d/cgroup", c.State.Pid))
+	must.NoError(t, err)
+	c.State.CgroupPath = strings.TrimPrefix(strings.TrimSpace(string(content)), "0::")
 	limits := map[string]string{}
 	for _, name := range []string{"memory.max", "memory.low", "memory.swap.max", "pids.max"} {
 		limits[name] = c.cgroupFile(t, name)
