@@ -56,7 +56,8 @@ func (h Hierarchy) SetCPUs(path, cpus string) error {
 }
 
 // CPUWatch tells when processors are assigned anew to cgroups: one inotify(7) instance. The
-// kernel reports what is written to cpuset.cpus, not what follows from it for cgroups below.
+// kernel reports what is written to cpuset.cpus, not what follows from it for cgroups below. A nil
+// watch watches nothing.
 type CPUWatch struct {
 	inotify *os.File
 	conn    syscall.RawConn
@@ -91,10 +92,18 @@ func (w *CPUWatch) run() {
 }
 
 // Changes gets a value when processors may have been assigned anew.
-func (w *CPUWatch) Changes() <-chan struct{} { return w.changes }
+func (w *CPUWatch) Changes() <-chan struct{} {
+	if w == nil {
+		return nil
+	}
+	return w.changes
+}
 
 // Wake gives Changes a value.
 func (w *CPUWatch) Wake() {
+	if w == nil {
+		return
+	}
 	select {
 	case w.changes <- struct{}{}:
 	default: // there is one already
@@ -105,6 +114,9 @@ func (w *CPUWatch) Wake() {
 // cgroup. Who adds a cgroup twice watches it once. The error is ErrGone when the cgroup does not
 // exist or has no cpuset controller.
 func (w *CPUWatch) Add(h Hierarchy, path string) (remove func(), err error) {
+	if w == nil {
+		return func() {}, nil
+	}
 	dir, err := h.openDir(path)
 	if err != nil {
 		return nil, err
@@ -132,4 +144,9 @@ func (w *CPUWatch) control(call func(inotify int) error) (err error) {
 }
 
 // Close ends the watch.
-func (w *CPUWatch) Close() error { return w.inotify.Close() }
+func (w *CPUWatch) Close() error {
+	if w == nil {
+		return nil
+	}
+	return w.inotify.Close()
+}

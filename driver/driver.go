@@ -3,7 +3,6 @@ package driver
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"sync"
 
@@ -51,11 +50,11 @@ func New(ctx context.Context, logger hclog.Logger, version string) (*Driver, err
 	if err != nil {
 		return nil, fmt.Errorf("watching for the end of processes: %w", err)
 	}
+	logger = logger.Named(Name)
 	cores, err := cgroupv2.WatchCPUs()
 	if err != nil {
-		return nil, errors.Join(fmt.Errorf("watching for reserved cores: %w", err), loop.Close())
+		logger.Warn("running tasks do not hear of cores that others reserve (is fs.inotify.max_user_instances too low?)", "error", err)
 	}
-	logger = logger.Named(Name)
 	// Without it Nomad's package knows no clock rate, and takes what tasks use for 0 MHz.
 	if err := cpuinfo.Init(); err != nil {
 		logger.Warn("finding the clock rate of the processors; what tasks use is not known in MHz", "error", err)
@@ -64,7 +63,8 @@ func New(ctx context.Context, logger hclog.Logger, version string) (*Driver, err
 		ctx:     ctx,
 		logger:  logger,
 		version: version,
-		events:  eventer.NewEventer(ctx, logger),
+		// It would log events that Nomad is slow to take, which may have a task's own words.
+		events:  eventer.NewEventer(ctx, hclog.NewNullLogger()),
 		exits:   loop,
 		weights: newWeights(),
 		cores:   cores,

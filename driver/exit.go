@@ -74,6 +74,7 @@ func (d *Driver) settle(t *task) *drivers.ExitResult {
 		_ = t.cgroup.Look() // the last one, should systemd be slow
 	}
 	exit := d.exitResult(t)
+	ended = t.endedBy(ended)
 	exit.OOMKilled = d.oomKilled(t, exit, ended)
 	if exit.OOMKilled && exit.Err == nil {
 		// Nomad shows people the error, and the flag only to programs.
@@ -82,6 +83,16 @@ func (d *Driver) settle(t *task) *drivers.ExitResult {
 	d.explainEnd(t, exit, ended, d.finishLog(t))
 	t.setResult(exit)
 	return exit
+}
+
+// endedBy is when the task has ended, at the latest at the time when that was noticed: the driver may not have been there.
+func (t *task) endedBy(noticed time.Time) time.Time {
+	if t.inspected != nil {
+		if finished := t.inspected.State.FinishedAt; finished.After(t.state.StartedAt) && finished.Before(noticed) {
+			return finished
+		}
+	}
+	return noticed
 }
 
 // oomKilled tells whether the task has ended by the kernel's killing it for its memory. conmon may have missed that, since

@@ -13,17 +13,13 @@ import (
 // explainEnd keeps what is known about a task that has ended badly, and says it in an event. What Nomad has asked for is
 // no bad end.
 func (d *Driver) explainEnd(t *task, exit *drivers.ExitResult, ended time.Time, stderr []byte) {
-	if exit.Successful() || t.isStopped() && !exit.OOMKilled {
+	if exit.Successful() || t.isStopped() && !exit.OOMKilled || d.ctx.Err() != nil { // the driver ends, and its successor looks again
 		return
 	}
 	record := recordOf(t.cfg, t.endpoint)
 	if podman := t.inspected; podman != nil {
 		record.Image = postmortem.Clean(podman.ImageName)
 		record.PodmanError = postmortem.Clean(podman.State.Error)
-		// The driver may not have been there.
-		if finished := podman.State.FinishedAt; finished.After(t.state.StartedAt) && finished.Before(ended) {
-			ended = finished
-		}
 	}
 	record.Container = t.state.ContainerID
 	record.StartedAt, record.EndedAt = &t.state.StartedAt, ended
@@ -68,8 +64,8 @@ func (s *start) explainFailure(err error) {
 // recordOf is the beginning of a task's record. The endpoint may be nil.
 func recordOf(cfg *drivers.TaskConfig, endpoint *sockets.Endpoint) *postmortem.Record {
 	record := &postmortem.Record{
-		AllocID: cfg.AllocID, Task: cfg.Name, Group: cfg.TaskGroupName, Job: cfg.JobName, Namespace: cfg.Namespace,
-		Stderr: []string{},
+		AllocID: cfg.AllocID, Task: cfg.Name, Group: postmortem.Clean(cfg.TaskGroupName), Job: postmortem.Clean(cfg.JobName),
+		Namespace: cfg.Namespace, Stderr: []string{},
 	}
 	if endpoint != nil {
 		user := endpoint.User()

@@ -133,7 +133,7 @@ func TestExplainEnd(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			over := &task{cfg: &drivers.TaskConfig{AllocID: t.Name() + ".", Name: "web"}, taken: closed, stopped: tc.stopped, inspected: tc.podman, state: taskState{StartedAt: started}}
 			var explaining sync.WaitGroup
-			explaining.Go(func() { driver.explainEnd(over, &tc.exit, ended, []byte("why\n")) })
+			explaining.Go(func() { driver.explainEnd(over, &tc.exit, over.endedBy(ended), []byte("why\n")) })
 			if tc.event != "" {
 				must.Eq(t, tc.event, nextEvent(t, events))
 				tc.summary = tc.event

@@ -168,7 +168,11 @@ func (d *Driver) takeOrStart(ctx context.Context, n *node, t *task) (started boo
 	if t.state.BootID, err = bootID(); err != nil {
 		return started, err
 	}
-	return started, d.take(t, container.State.Pid, container.State.ConmonPid, endpoint)
+	err = d.take(t, container.State.Pid, container.State.ConmonPid, endpoint)
+	if !started {
+		t.outlived()
+	}
+	return started, err
 }
 
 // startAgain starts an ended container of this driver's, which needs its directories where they were the first time.

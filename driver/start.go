@@ -63,9 +63,13 @@ type start struct {
 	endpoint *sockets.Endpoint
 	client   *sockets.Client
 	dirs     *directories
-	spec     *spec.Spec
-	id       string
-	task     *task
+	// delegation and sharedCPUs are what the host's cgroups can do for the task.
+	delegation cgroupv2.Delegation
+	sharedCPUs string
+
+	spec *spec.Spec
+	id   string
+	task *task
 	// unhold lets go of the endpoint, whose podman is kept as long as the task is there.
 	unhold func()
 	// container is the container as podman sees it after the start.
@@ -99,6 +103,7 @@ func (s *start) run(ctx context.Context) (*task, error) {
 		{stepImage, s.ensureImage, true},
 		{"noting what is begun", s.noteIntent, true},
 		{"showing the task's directories", s.stageDirectories, false},
+		{"looking at the host's cgroups", s.lookAtCgroups, true},
 		{"describing the container", s.buildSpec, false},
 		{"looking for the container of an earlier try", s.findEarlier, true},
 		{"creating the container", s.create, true},
@@ -225,30 +230,33 @@ func (s *start) stageDirectories(context.Context) error {
 	return nil
 }
 
-func (s *start) buildSpec(context.Context) error {
-	// Read anew for each task: it changes under a running manager, and podman says what it was at the activation.
+// lookAtCgroups reads what the host can do for this task at this moment: it changes under a running manager, and podman says
+// what it was at the activation.
+func (s *start) lookAtCgroups(context.Context) (err error) {
 	user := s.endpoint.User()
-	delegation, err := cgroupv2.DelegatedTo(user.Name, user.UID)
-	if err != nil {
+	if s.delegation, err = cgroupv2.DelegatedTo(user.Name, user.UID); err != nil {
 		return err
 	}
-	if unmeasured := delegation.Mode.Unmeasured(); unmeasured != "" {
+	if unmeasured := s.delegation.Mode.Unmeasured(); unmeasured != "" {
 		s.driver.say(s.cfg, "%s", unmeasured)
 	}
-	shared, err := sharedCPUs(s.cfg)
-	if err != nil {
+	if s.sharedCPUs, err = sharedCPUs(s.cfg); err != nil {
 		return fmt.Errorf("finding the cores that nobody has reserved: %w", err)
 	}
+	return nil
+}
+
+func (s *start) buildSpec(context.Context) error {
 	built, err := spec.Build(spec.Input{
 		Task:        s.cfg,
 		Config:      s.conf,
 		Logging:     s.node.logging(s.conf),
 		Uncollected: s.node.config.DisableLogs,
 		Rootless:    s.endpoint.Rootless(),
-		Delegation:  delegation,
+		Delegation:  s.delegation,
 		// Only what is delegated can be required: what root's kernel lacks is a warning.
 		RequireDelegation: s.endpoint.Rootless() && s.node.config.Rootless.Delegation == config.RequireDelegation,
-		SharedCPUs:        shared,
+		SharedCPUs:        s.sharedCPUs,
 		Mounts:            s.dirs.mounts,
 	})
 	if err != nil {
@@ -331,7 +339,11 @@ func (s *start) watch(ctx context.Context) error {
 	if !container.State.Running {
 		return nil // it has ended already: there is nothing to watch, only a result to collect
 	}
-	return s.driver.take(s.task, container.State.Pid, container.State.ConmonPid, s.endpoint)
+	err = s.driver.take(s.task, container.State.Pid, container.State.ConmonPid, s.endpoint)
+	if s.adopted {
+		s.task.outlived()
+	}
+	return err
 }
 
 // take opens the task's pidfds and cgroup. What an endpoint answers is its host user's word: the task gets no process

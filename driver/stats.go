@@ -108,12 +108,18 @@ var (
 const lookInterval = 10 * time.Second
 
 func (s *sampler) sample() (*drivers.TaskResourceUsage, error) {
-	if err := s.cgroup.Read(&s.last); err != nil {
-		return nil, err
-	}
+	looked := false
 	if time.Since(s.looked) >= lookInterval {
 		s.looked = time.Now()
-		_ = s.cgroup.Look() // the sample is there all the same
+		if looked = s.cgroup.Look() == nil; looked {
+			last, _ := s.cgroup.Looks()
+			s.last = last.Stats
+		}
+	}
+	if !looked {
+		if err := s.cgroup.Read(&s.last); err != nil {
+			return nil, err
+		}
 	}
 	now := &s.last
 	var cpuMeasured, memoryMeasured []string

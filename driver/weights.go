@@ -19,6 +19,8 @@ import (
 const (
 	// weightDelay gathers changes: tasks mostly start and end in groups, and each change costs a call of systemd.
 	weightDelay = 500 * time.Millisecond
+	// weightRetry is the time to the next try after one that has failed.
+	weightRetry = time.Minute
 	// weightTimeout bounds what systemd is asked for at a time.
 	weightTimeout = time.Minute
 	// weightDir notes by UID whose weight is set. Notes and weights both last until the next boot.
@@ -81,8 +83,10 @@ func (w *weights) take() map[uint32]bool {
 // keepWeights sets the weights of host users' slices until the node ends.
 func (d *Driver) keepWeights(n *node) {
 	grace := time.After(n.config.GC.Dangling.Grace) // until Nomad has had the time to take its tasks up again
+	retry := time.After(0)                          // an earlier configuration may have left some
 	for {
 		select {
+		case <-retry:
 		case <-grace:
 			if err := d.touchWeighed(weightDir); err != nil {
 				d.logger.Warn("which host users have a CPU weight from earlier is not known", "error", err)
@@ -98,7 +102,8 @@ func (d *Driver) keepWeights(n *node) {
 			return
 		}
 		if err := d.setWeights(n); err != nil && n.ctx.Err() == nil {
-			d.logger.Warn("a host user's CPU weight cannot be set; it is tried again when tasks start or end", "error", err)
+			d.logger.Warn("a host user's CPU weight cannot be set, and is tried again", "error", err)
+			retry = time.After(weightRetry)
 		}
 	}
 }

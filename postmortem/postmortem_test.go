@@ -30,7 +30,7 @@ func calm(at time.Time) cgroupv2.Look {
 		At: at,
 		Stats: cgroupv2.Stats{
 			Measured: cgroupv2.CPUTime | cgroupv2.CPUThrottling | cgroupv2.MemoryUsage | cgroupv2.MemoryPeak | cgroupv2.MemoryLimit |
-				cgroupv2.MemoryCounts | cgroupv2.MemoryProtection | cgroupv2.ProcessLimit | cgroupv2.ProcessPeak |
+				cgroupv2.MemoryCounts | cgroupv2.MemoryProtection | cgroupv2.ProcessLimit | cgroupv2.ProcessRefusals | cgroupv2.ProcessPeak |
 				cgroupv2.CPULimit | cgroupv2.CPUStalls | cgroupv2.MemoryStalls | cgroupv2.IOStalls,
 			CPUTotal: 1500 * time.Millisecond, MemoryPeak: 20 << 20, MemoryLimit: 32 << 20,
 		},
@@ -108,6 +108,19 @@ func TestJudge(t *testing.T) {
 		"processes, long ago": {
 			exit: &Status{Code: 1}, before: func(l *cgroupv2.Look) { l.PIDsRefused, l.PIDsPeak = 9, 50 }, cause: Exit,
 			summary: "It ended with exit code 1; it has been at its limit of 50 processes",
+		},
+		"processes, and the controller taken away": {
+			exit: &Status{Code: 1}, before: func(l *cgroupv2.Look) { l.PIDsRefused = 5 },
+			last: func(l *cgroupv2.Look) {
+				l.Measured &^= cgroupv2.ProcessLimit | cgroupv2.ProcessRefusals
+				l.PIDsRefused = 0
+			},
+			cause: Exit, summary: "It ended with exit code 1",
+		},
+		"processes, and the controller given anew": {
+			exit: &Status{Code: 1}, before: func(l *cgroupv2.Look) { l.PIDsRefused = 5 },
+			last:  func(l *cgroupv2.Look) { l.PIDsRefused = 1 },
+			cause: Exit, summary: "It ended with exit code 1",
 		},
 		"throttled": {
 			exit: &Status{Code: 1}, last: func(l *cgroupv2.Look) { l.Periods, l.ThrottledPeriods, l.CPUQuota = 120, 110, 50*time.Millisecond },

@@ -170,19 +170,25 @@ func CgroupOf(last, earlier cgroupv2.Look, started, ended time.Time) *Cgroup {
 		return nil
 	}
 	if earlier.At.Equal(last.At) {
-		earlier = cgroupv2.Look{At: started} // when the counts were 0
+		earlier = cgroupv2.Look{At: started, Stats: cgroupv2.Stats{Measured: last.Measured}} // when the counts were 0
 	}
 	c := &Cgroup{
 		LookedAt:  last.At,
 		BeforeEnd: seconds(max(0, ended.Sub(last.At))),
-		Recent: Recent{
-			Since:            seconds(max(0, ended.Sub(earlier.At))),
-			AtMemoryLimit:    last.MemoryEvents.Max - earlier.MemoryEvents.Max,
-			RefusedForks:     last.PIDsRefused - earlier.PIDsRefused,
-			Periods:          last.Periods - earlier.Periods,
-			ThrottledPeriods: last.ThrottledPeriods - earlier.ThrottledPeriods,
-			Throttled:        seconds(last.ThrottledTime - earlier.ThrottledTime),
-		},
+		Recent:    Recent{Since: seconds(max(0, ended.Sub(earlier.At)))},
+	}
+	// Its host user may give a cgroup controllers and take them away meanwhile, which are counted anew.
+	both := func(field cgroupv2.Field) bool { return last.Has(field) && earlier.Has(field) }
+	if both(cgroupv2.MemoryCounts) {
+		c.Recent.AtMemoryLimit = risen(earlier.MemoryEvents.Max, last.MemoryEvents.Max)
+	}
+	if both(cgroupv2.ProcessRefusals) {
+		c.Recent.RefusedForks = risen(earlier.PIDsRefused, last.PIDsRefused)
+	}
+	if both(cgroupv2.CPUThrottling) {
+		c.Recent.Periods = risen(earlier.Periods, last.Periods)
+		c.Recent.ThrottledPeriods = risen(earlier.ThrottledPeriods, last.ThrottledPeriods)
+		c.Recent.Throttled = seconds(risen(earlier.ThrottledTime, last.ThrottledTime))
 	}
 	if last.Has(cgroupv2.MemoryLimit | cgroupv2.MemoryCounts) {
 		c.Memory = &Memory{
@@ -220,6 +226,9 @@ func CgroupOf(last, earlier cgroupv2.Look, started, ended time.Time) *Cgroup {
 	}
 	return c
 }
+
+// risen is by how much a count has risen; 0 when it began anew.
+func risen[T uint64 | time.Duration](from, to T) T { return to - min(from, to) }
 
 func limit(value uint64) *uint64 {
 	if value == math.MaxUint64 {

@@ -26,7 +26,7 @@ func (r *Record) Judge() {
 		r.Cause = Unknown
 	case r.Exit.OOMKilled:
 		r.Cause = OOM
-	case r.Cgroup != nil && r.Cgroup.Recent.RefusedForks > 0:
+	case r.Cgroup != nil && r.Cgroup.PIDs != nil && r.Cgroup.Recent.RefusedForks > 0:
 		r.Cause = PIDs
 	case r.Exit.Signal != "":
 		r.Cause = Signal

@@ -2,6 +2,7 @@ package config
 
 import (
 	"fmt"
+	"math"
 	"strings"
 
 	"github.com/docker/go-units"
@@ -55,6 +56,10 @@ func (t *Task) parseLimits(cfg *drivers.TaskConfig, wrong func(option, format st
 	asked := cfg.Resources.NomadResources.Memory
 	if asked.MemoryMB < 0 || asked.MemoryMaxMB < -1 {
 		wrong("resources", "memory = %d, memory_max = %d: must not be negative (memory_max = -1 means no limit)", asked.MemoryMB, asked.MemoryMaxMB)
+	}
+	if most := max(asked.MemoryMB, asked.MemoryMaxMB, t.MemoryHardLimit); most > math.MaxInt64/megabyte {
+		wrong("resources", "%d MB of memory are more than there can be", most)
+		return
 	}
 	if t.MemoryHardLimit != 0 && t.MemoryHardLimit < asked.MemoryMB {
 		wrong("memory_hard_limit", "%d is less than the task's memory (%d)", t.MemoryHardLimit, asked.MemoryMB)

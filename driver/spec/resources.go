@@ -90,14 +90,17 @@ func cpuQuota(resources *drivers.Resources, period uint64, cores int) int64 {
 func memory(spec *Spec, in Input) error {
 	limits := &oci.LinuxMemory{}
 	spec.ResourceLimits.Memory = limits
-	for option, set := range map[string]bool{
-		"memory_max":         in.Task.Resources.NomadResources.Memory.MemoryMaxMB > 0,
-		"memory_hard_limit":  in.Config.MemoryHardLimit > 0,
-		"memory_reservation": in.Config.MemoryReserved != "",
-		"memory_swap":        in.Config.MemorySwap != "",
+	for _, option := range []struct {
+		name string
+		set  bool
+	}{
+		{"memory_max", in.Task.Resources.NomadResources.Memory.MemoryMaxMB > 0},
+		{"memory_hard_limit", in.Config.MemoryHardLimit > 0},
+		{"memory_reservation", in.Config.MemoryReserved != ""},
+		{"memory_swap", in.Config.MemorySwap != ""},
 	} {
-		if set {
-			if err := in.Delegation.Check(option); err != nil {
+		if option.set {
+			if err := in.Delegation.Check(option.name); err != nil {
 				return err
 			}
 		}
