@@ -27,14 +27,18 @@ type Reader struct {
 
 	mu      sync.Mutex
 	sources [len(sources)]*os.File // nil: not measured here
-	events  *os.File               // memory.events, nil without the memory controller
-	parent  *os.File               // the parent's
 	forks   *os.File               // pids.events, nil without the pids controller
 	dir     *os.File               // the cgroup's directory, for what only a Look reads
-	seen    oomSeen
 	looks   looks
-	closed  bool
+	closed  bool           // written with both locks held
 	buf     [16 << 10]byte // memory.stat, the longest, takes about 2 KiB
+
+	// oomMu is for OOMKills, which must not wait for a Look. It is taken after mu.
+	oomMu  sync.Mutex
+	events *os.File // memory.events, nil without the memory controller
+	parent *os.File // the parent's
+	seen   oomSeen
+	oomBuf [512]byte // seven short lines
 }
 
 // Open returns a reader of a cgroup, whose path must be absolute and clean and may otherwise
@@ -118,9 +122,11 @@ func (r *Reader) read(s *Stats) error {
 // A cgroup is removed as soon as its last process has ended, mostly before anybody could look.
 // Then the error is ErrGone, and the number is that of the last call, and one more when that was
 // a moment ago, had seen the cgroup at its limit, and the parent has counted a kill since.
+//
+// It is quick, whatever the cgroup's owner does in it, and waits for no other method.
 func (r *Reader) OOMKills() (uint64, error) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
+	r.oomMu.Lock()
+	defer r.oomMu.Unlock()
 	if r.closed {
 		return r.seen.kills, cgroupError(r.path, os.ErrClosed)
 	}
@@ -153,7 +159,7 @@ const aMoment = 10 * time.Second
 
 // memoryEvents reads how often a cgroup was at its limit, and how many of its processes were OOM killed.
 func (r *Reader) memoryEvents(file *os.File) (max, kills uint64, err error) {
-	text, err := r.text(file)
+	text, err := readText(file, r.oomBuf[:])
 	if err != nil {
 		return 0, 0, err
 	}
@@ -181,20 +187,25 @@ func (r *Reader) Events() []*os.File {
 }
 
 // text reads a file from its beginning into the buffer, which it shares with the next call.
+func (r *Reader) text(file *os.File) ([]byte, error) { return readText(file, r.buf[:]) }
+
+// readText reads a file from its beginning.
 // One pread is enough: the kernel makes the whole text of such a file at once, and os.File's
 // ReadAt would have it made a second time to see its end.
-func (r *Reader) text(file *os.File) ([]byte, error) {
-	n, err := unix.Pread(int(file.Fd()), r.buf[:], 0) // #nosec G115 -- a descriptor is an int
+func readText(file *os.File, into []byte) ([]byte, error) {
+	n, err := unix.Pread(int(file.Fd()), into, 0) // #nosec G115 -- a descriptor is an int
 	if err != nil {
 		return nil, err
 	}
-	return r.buf[:n], nil
+	return into[:n], nil
 }
 
 // Close closes the files. It may be called more than once.
 func (r *Reader) Close() error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	r.oomMu.Lock()
+	defer r.oomMu.Unlock()
 	if r.closed {
 		return nil
 	}

@@ -35,6 +35,7 @@ type Driver struct {
 	drops   sync.Once // starts tellDrops
 	weights *weights
 	cores   *cgroupv2.CPUWatch
+	looks   chan *task // whose cgroups are to be looked at
 
 	mu   sync.RWMutex
 	node *node
@@ -68,10 +69,12 @@ func New(ctx context.Context, logger hclog.Logger, version string) (*Driver, err
 		exits:   loop,
 		weights: newWeights(),
 		cores:   cores,
+		looks:   make(chan *task, 256),
 		changed: make(chan struct{}, 1),
 	}
 	context.AfterFunc(ctx, driver.close)
 	go driver.shareCores()
+	go driver.runLooks()
 	return driver, nil
 }
 

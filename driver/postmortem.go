@@ -117,21 +117,42 @@ func (t *task) lastOOMKill() time.Time {
 // looksPause is the least time between two looks at a cgroup that is at its limit all the time.
 const looksPause = 100 * time.Millisecond
 
-// looker returns what looks at the task's cgroup whenever that was at a limit, and at the end. It is the exit loop's.
-func (t *task) looker() func() {
+// looker returns what counts the task's OOM kills whenever its cgroup was at a limit, and at the end, and then has it looked
+// at. It is the exit loop's, for which a look takes too long: a host user can make it take long.
+func (t *task) looker(look func(*task)) func() {
 	var last time.Time
 	return func() {
 		kills, _ := t.cgroup.OOMKills()
 		killed := t.noteOOMKills(kills)
 		if now := time.Now(); killed || now.Sub(last) >= looksPause {
 			last = now
-			_ = t.cgroup.Look() // gone at the end, mostly
+			look(t)
 		}
 		if killed {
 			select {
 			case t.killed <- struct{}{}:
 			default:
 			}
+		}
+	}
+}
+
+// lookSoon has a task's cgroup looked at. It waits for nothing.
+func (d *Driver) lookSoon(t *task) {
+	select {
+	case d.looks <- t:
+	default: // more than ever get into trouble together: this one is looked at another time
+	}
+}
+
+// runLooks looks until the driver ends.
+func (d *Driver) runLooks() {
+	for {
+		select {
+		case t := <-d.looks:
+			_ = t.cgroup.Look() // gone at the end, mostly
+		case <-d.ctx.Done():
+			return
 		}
 	}
 }

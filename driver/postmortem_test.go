@@ -162,7 +162,7 @@ func TestSurvivedKills(t *testing.T) {
 	survivor := &task{cfg: &drivers.TaskConfig{}, killed: make(chan struct{}, 1)}
 	var set func(name, text string)
 	survivor.cgroup, set = fakeCgroup(t, map[string]string{"memory.events": "oom_kill 2\n"})
-	look := survivor.looker()
+	look := survivor.looker(func(*task) {})
 	look()
 	survivor.outlived() // as a recovered task has
 	for _, tc := range []struct{ kills, event string }{

@@ -102,7 +102,7 @@ func (d *Driver) rewatch(t *task) error {
 			d.logger.Error("a recovered task's monitor cannot be watched", "task", t.cfg.ID, "error", err)
 		}
 	}
-	if err := t.openCgroup(); err != nil {
+	if err := t.openCgroup(d.lookSoon); err != nil {
 		d.logger.Error("what a recovered task uses cannot be measured", "task", t.cfg.ID, "error", err)
 	}
 	t.outlived()

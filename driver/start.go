@@ -362,7 +362,7 @@ func (d *Driver) take(t *task, pid, conmon int, endpoint *sockets.Endpoint) erro
 		return errors.Join(ignoreGone(err), watched.Close())
 	}
 	t.state.Process, t.process, t.state.Cgroup = process, watched, cgroup
-	if err := t.openCgroup(); err != nil {
+	if err := t.openCgroup(d.lookSoon); err != nil {
 		return err
 	}
 	return d.takeConmon(t, conmon, endpoint)

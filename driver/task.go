@@ -263,7 +263,7 @@ func (t *task) setResult(exit *drivers.ExitResult) {
 
 // openCgroup opens the cgroup of the watched process, unless it is gone. systemd removes it when the process ends, mostly
 // before anybody could look, so what happens there is looked at when it happens.
-func (t *task) openCgroup() error {
+func (t *task) openCgroup(lookSoon func(*task)) error {
 	if t.state.Cgroup == "" {
 		return nil // it has none in cgroup v2
 	}
@@ -275,8 +275,9 @@ func (t *task) openCgroup() error {
 		return ignoreGone(err)
 	}
 	t.killed = make(chan struct{}, 1)
-	look := t.looker()
+	look := t.looker(lookSoon)
 	look()
+	_ = t.cgroup.Look() // the first, with the limits
 	return t.process.LookAt(look, t.cgroup.Events()...)
 }
 
