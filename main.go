@@ -13,9 +13,9 @@ import (
 	"golang.org/x/sys/unix"
 
 	"nomad-driver-podman/driver"
+	"nomad-driver-podman/explain"
 	"nomad-driver-podman/inventory"
 	"nomad-driver-podman/logs"
-	"nomad-driver-podman/postmortem"
 )
 
 // version is set when a release is built.
@@ -47,8 +47,8 @@ func run(args []string) int {
 	switch args[0] {
 	case inventory.Subcommand:
 		return status(inventory.Main(ctx, args[1:], os.Stdout))
-	case postmortem.Subcommand:
-		return status(postmortem.Main(args[1:], os.Stdout))
+	case explain.Subcommand:
+		return status(explain.Main(args[1:], os.Stdout))
 	case logs.Subcommand:
 		return status(logs.Main(ctx, args[1:], hclog.New(&hclog.LoggerOptions{Name: logs.Subcommand})))
 	case "version", "-version", "--version":
@@ -68,7 +68,7 @@ func status(err error) int {
 	case errors.Is(err, flag.ErrHelp):
 		fmt.Print(usage)
 		return 0
-	case errors.Is(err, inventory.ErrUsage), errors.Is(err, postmortem.ErrUsage):
+	case errors.Is(err, inventory.ErrUsage), errors.Is(err, explain.ErrUsage):
 		fmt.Fprintf(os.Stderr, "nomad-driver-podman: %s\n%s", err, usage)
 		return exitUsage
 	case err != nil:

@@ -21,8 +21,10 @@ import (
 const (
 	keptTasks = 500
 	keptRuns  = 3
-	keptFor   = 7 * 24 * time.Hour
 )
+
+// KeptFor is how long a record is kept at the most.
+const KeptFor = 7 * 24 * time.Hour
 
 // Store is the directory of the records, a file for each task.
 type Store struct {
@@ -32,6 +34,9 @@ type Store struct {
 
 // In returns the store of a state directory, which is made when something is put there.
 func In(stateDir string) *Store { return &Store{dir: filepath.Join(stateDir, "postmortems")} }
+
+// Dir is where the records are.
+func (s *Store) Dir() string { return s.dir }
 
 func (s *Store) path(r *Record) string {
 	sum := sha256.Sum256([]byte(r.AllocID + "\x00" + r.Task))
@@ -74,7 +79,7 @@ func (s *Store) prune() error {
 	slices.SortFunc(files, func(a, b fs.FileInfo) int { return b.ModTime().Compare(a.ModTime()) })
 	var errs []error
 	for i, file := range files {
-		if i >= keptTasks || time.Since(file.ModTime()) > keptFor {
+		if i >= keptTasks || time.Since(file.ModTime()) > KeptFor {
 			errs = append(errs, os.Remove(filepath.Join(s.dir, file.Name())))
 		}
 	}

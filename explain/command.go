@@ -1,4 +1,5 @@
-package postmortem
+// Package explain prints what is known about how an allocation's tasks have ended.
+package explain
 
 import (
 	"errors"
@@ -9,6 +10,7 @@ import (
 	"os"
 
 	"nomad-driver-podman/driver/config"
+	"nomad-driver-podman/postmortem"
 )
 
 // Subcommand is the one whose body Main is.
@@ -48,12 +50,12 @@ func Main(args []string, out io.Writer) error {
 	if err != nil {
 		return err
 	}
-	return explain(In(plugin.StateDir), allocs[0], *task, *asJSON, out)
+	return explain(postmortem.In(plugin.StateDir), allocs[0], *task, *asJSON, out)
 }
 
-func explain(store *Store, alloc, task string, asJSON bool, out io.Writer) error {
+func explain(store *postmortem.Store, alloc, task string, asJSON bool, out io.Writer) error {
 	// A directory that one may not read looks empty to Glob.
-	if _, err := os.ReadDir(store.dir); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if _, err := os.ReadDir(store.Dir()); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("the records belong to the user that the agent runs as: %w", err)
 	}
 	records, err := store.Find(alloc, task)
@@ -63,11 +65,11 @@ func explain(store *Store, alloc, task string, asJSON bool, out io.Writer) error
 			of = fmt.Sprintf("task %q of ", task)
 		}
 		return errors.Join(err, fmt.Errorf("%s has no record of %sallocation %q: on this host none of it has ended badly in the last %d days, or the driver has another state_dir (-config)",
-			store.dir, of, alloc, int(keptFor.Hours()/24)))
+			store.Dir(), of, alloc, int(postmortem.KeptFor.Hours()/24)))
 	}
-	print := PrintText
+	print := postmortem.PrintText
 	if asJSON {
-		print = PrintJSON
+		print = postmortem.PrintJSON
 	}
 	return print(out, records)
 }
