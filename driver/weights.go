@@ -23,8 +23,6 @@ const (
 	weightRetry = time.Minute
 	// weightTimeout bounds what systemd is asked for at a time.
 	weightTimeout = time.Minute
-	// weightDir notes by UID whose weight is set. Notes and weights both last until the next boot.
-	weightDir = "/run/nomad-podman/weights"
 )
 
 // sharesPerWeight makes a CPU weight (systemd.resource-control(5), 1 to 10000) of shares, which Nomad counts in MHz. So
@@ -88,7 +86,7 @@ func (d *Driver) keepWeights(n *node) {
 		select {
 		case <-retry:
 		case <-grace:
-			if err := d.touchWeighed(weightDir); err != nil {
+			if err := d.touchWeighed(n.weightNotes()); err != nil {
 				d.logger.Warn("which host users have a CPU weight from earlier is not known", "error", err)
 			}
 			continue
@@ -116,7 +114,7 @@ func (d *Driver) setWeights(n *node) error {
 			weight = cpuWeight(d.tasks.shares(uid))
 		}
 		// What the driver has not set it does not reset either.
-		if weight != 0 || isWeighed(weightDir, uid) {
+		if weight != 0 || isWeighed(n.weightNotes(), uid) {
 			changes[uid] = weight
 		}
 	}
@@ -128,7 +126,7 @@ func (d *Driver) setWeights(n *node) error {
 	err := serviceManager{n.self}.call(ctx, func(systemd *sockets.Systemd) error {
 		var errs []error
 		for uid, weight := range changes {
-			err := setWeight(weightDir, uid, weight, func() error { return systemd.SetUserWeight(ctx, uid, weight) })
+			err := setWeight(n.weightNotes(), uid, weight, func() error { return systemd.SetUserWeight(ctx, uid, weight) })
 			if err == nil {
 				delete(changes, uid)
 			}
@@ -159,6 +157,10 @@ func setWeight(notes string, uid uint32, weight uint64, set func() error) error 
 	}
 	return set()
 }
+
+// weightNotes is the directory that notes by UID whose weight is set. Weights last until the next boot; to reset one that is
+// gone does no harm.
+func (n *node) weightNotes() string { return filepath.Join(n.config.StateDir, "weights") }
 
 func weightNote(notes string, uid uint32) string {
 	return filepath.Join(notes, strconv.FormatUint(uint64(uid), 10))
