@@ -40,7 +40,7 @@ func TestAgentConfig(t *testing.T) {
 		entries, err := os.ReadDir("/var/lib/e2e-state")
 		must.NoError(t, err)
 		must.SliceNotEmpty(t, entries)
-		_, err = os.Stat("/var/lib/nomad-driver-podman/logs")
+		_, err = os.Stat(stateDir + "/logs")
 		must.ErrorIs(t, err, os.ErrNotExist)
 	})
 }

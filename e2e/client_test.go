@@ -20,6 +20,9 @@ type client struct {
 // labClient is the machine's own.
 var labClient = client{user: root, tasks: teamA, dataDir: "/opt/nomad/data"}
 
+// stateDir is where labClient's driver keeps its records (plugin option state_dir).
+const stateDir = "/var/lib/nomad-driver-podman"
+
 // place has a job run there.
 func (c client) place(j *api.Job) {
 	if c != labClient {

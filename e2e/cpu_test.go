@@ -59,12 +59,12 @@ func TestWeights(t *testing.T) {
 
 	t.Run("a task that ended without a driver", func(t *testing.T) {
 		command(t, "systemctl", "set-property", "--runtime", teamA.slice(), "CPUWeight=55")
-		must.NoError(t, os.WriteFile("/var/lib/nomad-driver-podman/weights/"+strconv.Itoa(teamA.uid), nil, 0o600))
+		must.NoError(t, os.WriteFile(stateDir+"/weights/"+strconv.Itoa(teamA.uid), nil, 0o600))
 		configureAgent(t, "gc") // which looks for such things at once
 		weighs(t, teamA, "[not set]")
 	})
 	eventually(t, "the end of the notes", func() error {
-		notes, err := os.ReadDir("/var/lib/nomad-driver-podman/weights")
+		notes, err := os.ReadDir(stateDir + "/weights")
 		if err == nil && len(notes) > 0 {
 			err = fmt.Errorf("there are %v", notes)
 		}

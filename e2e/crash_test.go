@@ -63,7 +63,7 @@ func TestCrashForgotten(t *testing.T) {
 				if mounts := stagingMounts(t); len(mounts) > 0 {
 					return errors.New("there is " + mounts[0])
 				}
-				notes, err := os.ReadDir("/var/lib/nomad-driver-podman/intents")
+				notes, err := os.ReadDir(stateDir + "/intents")
 				if err == nil && len(notes) > 0 {
 					err = errors.New("there is the note " + notes[0].Name())
 				}
