@@ -160,6 +160,36 @@ func TestDrops(t *testing.T) {
 	must.ErrorIs(t, err, context.DeadlineExceeded)
 }
 
+// Who asks for drops before a task of the last process is opened again hears of them then.
+func TestDropsOfReopened(t *testing.T) {
+	x, p := newFixture(t, "a/stuck"), serve(t, ServeConfig{Backlog: 1 << 20})
+	must.NoError(t, p.Follow(soon(t), x.req))
+	for i := 1; i <= 60000; i += 1000 {
+		x.conmon.print(stdout, numbered(i, i+999))
+	}
+	awaitStatus(t, p.Client, func(st TaskStatus) bool { return st.Dropped > 0 })
+	must.NoError(t, p.stop())
+
+	watch, err := newWatcher()
+	must.NoError(t, err)
+	defer func() { must.NoError(t, watch.close()) }()
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	r := newRegistry(ctx, p.config, fdStore{}, watch)
+	reopened := r.newTask(x.req)
+	r.tasks[x.req.Task] = reopened
+	asked := r.drop
+	must.NoError(t, r.open(reopened, nil))
+	select {
+	case <-asked:
+	default:
+		t.Error("nobody looks again")
+	}
+	cancel()
+	<-reopened.follower.done
+	must.NoError(t, reopened.close())
+}
+
 func awaitStatus(t *testing.T, c *Client, cond func(TaskStatus) bool) {
 	t.Helper()
 	ctx := soon(t)

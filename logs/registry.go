@@ -29,7 +29,7 @@ type registry struct {
 
 	mu    sync.Mutex
 	tasks map[string]*task // by FollowRequest.Task
-	drop  chan struct{}    // closed, and replaced, when lines were dropped
+	drop  chan struct{}    // closed, and replaced, when drops has to look again
 }
 
 // task is one followed log.
@@ -196,6 +196,7 @@ func (r *registry) open(t *task, kept map[string]*os.File) (err error) {
 	defer func() {
 		t.err = err
 		close(t.opened)
+		r.dropped() // perhaps: it was not looked at before
 	}()
 	for s := range streams {
 		if t.fifos[s] != nil {
@@ -386,7 +387,7 @@ func (r *registry) status() []TaskStatus {
 	return list
 }
 
-// dropped wakes those who wait in drops.
+// dropped wakes those who wait in drops: lines of a task may have been dropped.
 func (r *registry) dropped() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
