@@ -1,10 +1,14 @@
 package cgroupv2
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
+
+	"nomad-driver-podman/finding"
 )
 
 // controllerOf is the controller that holds a task's limit, by the option of a job that sets the limit.
@@ -46,7 +50,7 @@ func (m mounts) delegatedTo(user string, uid uint32) (Delegation, error) {
 		d.Controllers = m.legacyControllers()
 		return d, nil
 	}
-	if err := m.checkRootless(); err != nil {
+	if err := m.findMode(true).Err(); err != nil {
 		return Delegation{}, err
 	}
 	path := "/"
@@ -75,22 +79,87 @@ func (m mounts) legacyControllers() []string {
 	return mounted
 }
 
+// FindDelegation looks at which controllers a host user's containers have, or root's.
+func FindDelegation(user string, uid uint32) finding.Finding {
+	m, err := detect()
+	if err != nil {
+		return finding.Unknown(idDelegation, user, err)
+	}
+	return m.findDelegation(user, uid)
+}
+
+const idDelegation = "delegation"
+
+func (m mounts) findDelegation(user string, uid uint32) finding.Finding {
+	if m.mode != Unified && uid != 0 {
+		return finding.Skip(idDelegation, user, "cgroup v1 cannot be delegated")
+	}
+	d, err := m.delegatedTo(user, uid)
+	if errors.Is(err, ErrGone) {
+		return finding.Skip(idDelegation, user, "known once user@%d.service runs", uid)
+	}
+	if err != nil {
+		return finding.Unknown(idDelegation, user, err)
+	}
+	if missing := d.missing("memory", "cpu", "pids"); len(missing) > 0 {
+		return d.lacking(missing, finding.Fail, "no limit of these holds")
+	}
+	wanted := []string{"cpuset", "io"}
+	if m.mode != Unified {
+		wanted = []string{"cpuset"} // that of cgroup v1 for io limits nothing that a job can ask for
+	}
+	if missing := d.missing(wanted...); len(missing) > 0 {
+		why := map[string]string{"cpuset": "no cores can be reserved", "io": "reads and writes are not measured"}
+		reasons := make([]string, len(missing))
+		for i, controller := range missing {
+			reasons[i] = why[controller]
+		}
+		return d.lacking(missing, finding.Warn, strings.Join(reasons, ", "))
+	}
+	return finding.Good(idDelegation, user, "%s", strings.Join(d.Controllers, " "))
+}
+
+func (d Delegation) missing(wanted ...string) []string {
+	return slices.DeleteFunc(wanted, func(controller string) bool { return slices.Contains(d.Controllers, controller) })
+}
+
+// lacking is the finding that containers do not have some controllers.
+func (d Delegation) lacking(controllers []string, status finding.Status, why string) finding.Finding {
+	return finding.Finding{ID: idDelegation, Subject: d.User, Status: status, Why: why,
+		Seen: strings.Join(controllers, ", ") + " " + d.lack(), Remedy: d.remedy(controllers)}
+}
+
+func (d Delegation) lack() string {
+	if d.UID == 0 {
+		return "not offered by this host's kernel"
+	}
+	return "not delegated to host user " + d.User
+}
+
 // Check returns an error when the limit that an option of a job sets cannot hold. The error names the controller, the user
 // and what to do.
 func (d Delegation) Check(option string) error {
-	controller := controllerOf[option]
-	switch {
-	case slices.Contains(d.Controllers, controller):
+	missing := d.missing(controllerOf[option])
+	if len(missing) == 0 {
 		return nil
-	case d.UID == 0:
-		return fmt.Errorf("%s needs the cgroup controller %q, which this host's kernel does not offer: boot it with cgroup_enable=%s", option, controller, controller)
 	}
-	return fmt.Errorf("%s needs the cgroup controller %q, which is not delegated to host user %s. To delegate it, run as root: %s", option, controller, d.User, d.remedy())
+	f := d.lacking(missing, finding.Fail, "")
+	f.Seen = fmt.Sprintf("%s needs the cgroup controller %q, which is %s", option, missing[0], d.lack())
+	return f.Err()
 }
 
-// remedy are the shell commands that delegate every controller that a limit may need, and io, to all host users. A manager
-// that runs already gets them with the next property that is set, be it the default.
-func (d Delegation) remedy() string {
+// remedy delegates every controller that a limit may need, and io, to all host users. It does so with a file of its own,
+// since systemd adds what several files delegate. A manager that runs already gets the controllers with the next property
+// that is set, be it the default.
+func (d Delegation) remedy(controllers []string) finding.Remedy {
+	if d.UID == 0 {
+		return bootWith("cgroup_enable=" + strings.Join(controllers, " cgroup_enable="))
+	}
 	const dropIn = "/etc/systemd/system/user@.service.d"
-	return fmt.Sprintf(`mkdir -p %s && printf '[Service]\nDelegate=cpu cpuset io memory pids\n' >%s/delegate.conf && systemctl daemon-reload && systemctl set-property --runtime user@%d.service CPUWeight=100`, dropIn, dropIn, d.UID)
+	return finding.Remedy{Safe: true, Commands: []string{
+		finding.Command("mkdir", "-p", dropIn),
+		finding.Command("printf", `[Service]\nDelegate=cpu cpuset io memory pids\n`) + " >" + dropIn + "/50-nomad-driver-podman.conf",
+		"systemctl daemon-reload",
+		finding.Command("systemctl", "set-property", "--runtime", fmt.Sprintf("user@%d.service", d.UID), "CPUWeight=100"),
+	}}
 }

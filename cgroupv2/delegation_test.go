@@ -6,6 +6,8 @@ import (
 	"testing"
 
 	"github.com/shoenig/test/must"
+
+	"nomad-driver-podman/finding"
 )
 
 const manager1001 = "/user.slice/user-1001.slice/user@1001.service"
@@ -82,12 +84,52 @@ func TestDelegation_Check(t *testing.T) {
 	must.ErrorContains(t, root.Check("memory"), "cgroup_enable=memory")
 }
 
+func TestFindDelegation(t *testing.T) {
+	m := unifiedMounts(t)
+	delegate := func(controllers string) finding.Finding {
+		must.NoError(t, os.WriteFile(filepath.Join(m.dir, manager1001, "cgroup.controllers"), []byte(controllers), 0o644))
+		return m.findDelegation("team-a", 1001)
+	}
+	for _, test := range []struct {
+		controllers string
+		status      finding.Status
+		seen, why   string
+	}{
+		{"cpuset cpu io memory pids\n", finding.OK, "cpuset cpu io memory pids", ""},
+		{"cpu memory pids\n", finding.Warn, "cpuset, io not delegated to host user team-a", "no cores can be reserved, reads and writes are not measured"},
+		{"cpuset cpu memory pids\n", finding.Warn, "io not delegated to host user team-a", "reads and writes are not measured"},
+		{"cpuset cpu io pids\n", finding.Fail, "memory not delegated to host user team-a", "no limit of these holds"},
+		{"\n", finding.Fail, "memory, cpu, pids not delegated to host user team-a", "no limit of these holds"},
+	} {
+		f := delegate(test.controllers)
+		must.Eq(t, test.status, f.Status)
+		must.Eq(t, test.seen, f.Seen)
+		must.Eq(t, test.why, f.Why)
+		if test.status != finding.OK {
+			must.True(t, f.Remedy.Safe)
+			must.Eq(t, []string{
+				"mkdir -p /etc/systemd/system/user@.service.d",
+				`printf '[Service]\nDelegate=cpu cpuset io memory pids\n' >/etc/systemd/system/user@.service.d/50-nomad-driver-podman.conf`,
+				"systemctl daemon-reload",
+				"systemctl set-property --runtime user@1001.service CPUWeight=100",
+			}, f.Remedy.Commands)
+		}
+	}
+	must.Eq(t, finding.OK, m.findDelegation("root", 0).Status)
+	gone := m.findDelegation("team-c", 1003)
+	must.Eq(t, finding.Skipped, gone.Status)
+	must.StrContains(t, gone.Seen, "user@1003.service")
+}
+
 func TestLegacyModes(t *testing.T) {
 	for _, mode := range []Mode{Legacy, Hybrid} {
 		t.Run(mode.String(), func(t *testing.T) {
 			m := legacyMounts(t, mode)
-			must.ErrorContains(t, m.checkRootless(), "systemd.unified_cgroup_hierarchy=1")
-			must.ErrorContains(t, m.checkRootless(), mode.String())
+			must.ErrorContains(t, m.findMode(true).Err(), "systemd.unified_cgroup_hierarchy=1")
+			must.ErrorContains(t, m.findMode(true).Err(), mode.String())
+			must.Eq(t, finding.Warn, m.findMode(false).Status)
+			must.Eq(t, finding.Skipped, m.findDelegation("team-a", 1001).Status)
+			must.StrContains(t, m.findDelegation("root", 0).Seen, "cpuset not offered by this host's kernel")
 			_, err := m.delegatedTo("team-a", 1001)
 			must.ErrorContains(t, err, "rootful socket")
 
@@ -100,7 +142,7 @@ func TestLegacyModes(t *testing.T) {
 			must.NotEq(t, "", root.Mode.Unmeasured())
 		})
 	}
-	must.NoError(t, unifiedMounts(t).checkRootless())
+	must.NoError(t, unifiedMounts(t).findMode(true).Err())
 	must.Eq(t, "", Unified.Unmeasured())
 
 	_, err := legacyMounts(t, Legacy).hierarchy()

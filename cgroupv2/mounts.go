@@ -6,6 +6,8 @@ import (
 	"path/filepath"
 
 	"github.com/containerd/cgroups/v3"
+
+	"nomad-driver-podman/finding"
 )
 
 // mountPoint is where systemd mounts control groups.
@@ -87,19 +89,33 @@ func (m mounts) hierarchy() (Hierarchy, error) {
 	}
 }
 
-// CheckRootless returns an error that says what to do where rootless containers could have neither limits nor stats:
-// only controllers of cgroup v2 can be delegated.
-func CheckRootless() error {
+// FindMode looks at how the host has mounted its control groups. rootless says whether host users are to have containers,
+// for which only cgroup v2 will do.
+func FindMode(rootless bool) finding.Finding {
 	m, err := detect()
 	if err != nil {
-		return err
+		return finding.Finding{ID: idMode, Subject: finding.Host, Status: finding.Fail, Cause: err,
+			Seen: err.Error(), Why: "a container needs one"}
 	}
-	return m.checkRootless()
+	return m.findMode(rootless)
 }
 
-func (m mounts) checkRootless() error {
+const idMode = "cgroup-mode"
+
+func (m mounts) findMode(rootless bool) finding.Finding {
 	if m.mode == Unified {
-		return nil
+		return finding.Good(idMode, finding.Host, "cgroup v2")
 	}
-	return fmt.Errorf("this host mounts cgroup v1 (systemd's %s mode), where no limit holds for rootless containers: boot it with systemd.unified_cgroup_hierarchy=1, or run the task on a rootful socket", m.mode)
+	f := finding.Finding{ID: idMode, Subject: finding.Host, Status: finding.Warn,
+		Seen: fmt.Sprintf("this host mounts cgroup v1 (systemd's %s mode)", m.mode),
+		Why:  "little or nothing of what tasks use is measured", Remedy: bootWith("systemd.unified_cgroup_hierarchy=1")}
+	if rootless {
+		f.Status, f.Why = finding.Fail, "no limit holds for rootless containers"
+		f.Remedy.Advice += ", or run the task on a rootful socket"
+	}
+	return f
 }
+
+// CheckRootless returns an error that says what to do where rootless containers could have neither limits nor stats:
+// only controllers of cgroup v2 can be delegated.
+func CheckRootless() error { return FindMode(true).Err() }

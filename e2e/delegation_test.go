@@ -38,7 +38,7 @@ func TestDelegation(t *testing.T) {
 		_, state := refused.dead(t, "cores")
 		must.True(t, state.StartedAt.IsZero())
 		must.StrContains(t, events(state), `cores needs the cgroup controller "cpuset", which is not delegated to host user team-a`)
-		_, remedy, _ = strings.Cut(event(t, state, "Driver Failure").DisplayMessage, "run as root: ")
+		_, remedy, _ = strings.Cut(event(t, state, "Driver Failure").DisplayMessage, "as root, run: ")
 		must.Len(t, 1, teamA.containers(t))
 	})
 
