@@ -3,6 +3,7 @@ module nomad-driver-podman
 go 1.26
 
 require (
+	github.com/BurntSushi/toml v1.3.2
 	github.com/containerd/cgroups/v3 v3.0.5
 	github.com/containers/common v0.57.5
 	github.com/containers/image/v5 v5.29.3
@@ -26,7 +27,6 @@ require (
 
 require (
 	dario.cat/mergo v1.0.0 // indirect
-	github.com/BurntSushi/toml v1.3.2 // indirect
 	github.com/LK4D4/joincontext v0.0.0-20171026170139-1724345da6d5 // indirect
 	github.com/Microsoft/go-winio v0.6.1 // indirect
 	github.com/Microsoft/hcsshim v0.12.0-rc.1 // indirect

@@ -1,0 +1,127 @@
+package rootless
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/BurntSushi/toml"
+	"golang.org/x/sys/unix"
+
+	"nomad-driver-podman/finding"
+)
+
+// maxFragments bounds how many files of a drop-in directory are read.
+const maxFragments = 100
+
+// FindConfiguration looks at the files that tell the user's podman what to do: containers.conf(5),
+// containers-storage.conf(5) and containers-registries.conf(5).
+func (u User) FindConfiguration() []finding.Finding { return u.findConfiguration("") }
+
+// findConfiguration looks at the system's files below a root.
+func (u User) findConfiguration(root string) []finding.Finding {
+	if err := u.Do(func() error { return nil }); err != nil {
+		return []finding.Finding{
+			finding.Unknown(idContainers, u.Name, err), finding.Unknown(idStorage, u.Name, err), finding.Unknown(idRegistries, u.Name, err),
+		}
+	}
+	return []finding.Finding{u.findContainersConf(root), u.findStorageConf(root), u.findRegistriesConf(root)}
+}
+
+// settings is a configuration file.
+type settings struct {
+	path   string
+	own    bool // it is in the user's home directory
+	dropIn bool
+}
+
+// own is the path of a configuration file or directory of the user's.
+func (u User) own(name string) string { return filepath.Join("/", u.Home, ".config/containers", name) }
+
+// fault is what is wrong with a configuration file.
+type fault struct {
+	settings
+	err error
+}
+
+func (f *fault) Error() string { return f.path + ": " + finding.Printable(f.err.Error()) }
+func (f *fault) Unwrap() error { return f.err }
+
+// parse reads TOML into a value. A file that does not exist is fine, and says nothing. Any other error is a *fault.
+func (u User) parse(s settings, into any) (toml.MetaData, error) {
+	text, err := u.readSettings(s.path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return toml.MetaData{}, nil
+	}
+	var meta toml.MetaData
+	if err == nil {
+		meta, err = toml.Decode(string(text), into)
+	}
+	if err != nil {
+		return toml.MetaData{}, &fault{s, err}
+	}
+	return meta, nil
+}
+
+// exists tells whether there is a file at a path, for the user.
+func (u User) exists(path string) bool {
+	found, err := look(u, func() (bool, error) {
+		_, err := os.Stat(path)
+		return err == nil, nil
+	})
+	return found && err == nil
+}
+
+// fragments are the files of a drop-in directory, in the order in which they are read.
+func (u User) fragments(dir string, own bool) ([]settings, error) {
+	found, err := look(u, func() (_ []settings, err error) {
+		d, err := os.OpenFile(dir, os.O_RDONLY|unix.O_DIRECTORY, 0)
+		if err != nil {
+			return nil, err
+		}
+		defer func() { err = errors.Join(err, d.Close()) }()
+		entries, err := d.ReadDir(maxFragments + 1)
+		if len(entries) > maxFragments {
+			return nil, fmt.Errorf("more than %d files", maxFragments)
+		}
+		if err != nil && err != io.EOF {
+			return nil, err
+		}
+		var found []settings
+		for _, entry := range entries {
+			if strings.HasSuffix(entry.Name(), ".conf") && !entry.IsDir() {
+				found = append(found, settings{filepath.Join(dir, entry.Name()), own, true})
+			}
+		}
+		return found, nil
+	})
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, &fault{settings{path: dir, own: own}, err}
+	}
+	slices.SortFunc(found, func(a, b settings) int { return strings.Compare(a.path, b.path) })
+	return found, nil
+}
+
+// broken is the finding that podman cannot read a file.
+func (u User) broken(id string, err error) finding.Finding {
+	f := finding.Finding{ID: id, Subject: u.Name, Status: finding.Fail, Cause: err,
+		Seen: err.Error(), Why: "podman refuses to work"}
+	var at *fault
+	if errors.As(err, &at) {
+		move := []string{"mv", "--backup=numbered", "--", at.path, at.path + ".broken"}
+		f.Remedy.Advice = "mend the file, or move it aside if nothing of it is needed"
+		f.Remedy.Commands = []string{finding.Command(move...)}
+		if at.own {
+			f.Remedy.Commands = []string{u.command(move...)}
+		}
+	}
+	return f
+}
