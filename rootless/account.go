@@ -26,7 +26,7 @@ func FindAccount(name string) (User, finding.Finding) {
 		return Unknown, finding.Unknown(id, finding.Printable(name), err)
 	}
 	f := finding.Finding{ID: id, Subject: finding.Printable(name), Status: finding.Fail, Cause: err,
-		Seen: "there is no such account in /etc/passwd", Why: "no task can run as this host user"}
+		Seen: "/etc/passwd has no account " + strconv.Quote(finding.Printable(name)), Why: "no task can run as this host user"}
 	if creatable.MatchString(name) {
 		f.Remedy.Commands = []string{finding.Command("useradd", "--system", "--create-home", "--shell", "/usr/sbin/nologin", name)}
 	} else {

@@ -48,7 +48,7 @@ func (u User) findContainersConf(root string) finding.Finding {
 		if f.Status != finding.Fail {
 			f.Status = status
 		}
-		seen = append(seen, fmt.Sprintf("%s = %s in %s", key, value, setIn[key].path))
+		seen = append(seen, fmt.Sprintf("%s = %s in %s", key, value, setIn[key]))
 		whys = append(whys, why)
 	}
 	var undo []string // what a fragment has to say
@@ -69,7 +69,7 @@ func (u User) findContainersConf(root string) finding.Finding {
 	}
 	if altered := altered(conf.Containers, setIn); len(altered) > 0 {
 		for _, key := range altered {
-			seen = append(seen, key+" in "+setIn[key].path)
+			seen = append(seen, key+" in "+setIn[key].String())
 		}
 		whys = append(whys, "tasks get it, too, and the driver cannot undo it")
 		f.Remedy.Advice = "remove what tasks shall not have: " + strings.Join(altered, ", ")

@@ -40,6 +40,9 @@ type settings struct {
 	dropIn bool
 }
 
+// String is the path in messages: the user may have named the file.
+func (s settings) String() string { return finding.Printable(s.path) }
+
 // own is the path of a configuration file or directory of the user's.
 func (u User) own(name string) string { return filepath.Join("/", u.Home, ".config/containers", name) }
 
@@ -49,7 +52,7 @@ type fault struct {
 	err error
 }
 
-func (f *fault) Error() string { return f.path + ": " + finding.Printable(f.err.Error()) }
+func (f *fault) Error() string { return f.String() + ": " + finding.Printable(f.err.Error()) }
 func (f *fault) Unwrap() error { return f.err }
 
 // parse reads TOML into a value. A file that does not exist is fine, and says nothing. Any other error is a *fault.
@@ -116,8 +119,11 @@ func (u User) broken(id string, err error) finding.Finding {
 		Seen: err.Error(), Why: "podman refuses to work"}
 	var at *fault
 	if errors.As(err, &at) {
-		move := []string{"mv", "--backup=numbered", "--", at.path, at.path + ".broken"}
 		f.Remedy.Advice = "mend the file, or move it aside if nothing of it is needed"
+		if at.String() != at.path {
+			return f // its name would be read otherwise than it is
+		}
+		move := []string{"mv", "--backup=numbered", "--", at.path, at.path + ".broken"}
 		f.Remedy.Commands = []string{finding.Command(move...)}
 		if at.own {
 			f.Remedy.Commands = []string{u.command(move...)}

@@ -186,6 +186,12 @@ func TestHostileSettings(t *testing.T) {
 		must.StrContains(t, f.Seen, test.want)
 		must.StrNotContains(t, f.Seen, "\x1b")
 	}
+	odd := u.own("registries.conf.d/\x1b[31m.conf")
+	must.NoError(t, os.MkdirAll(filepath.Dir(odd), 0o755))
+	must.NoError(t, os.WriteFile(odd, []byte("="), 0o644))
+	f := u.findRegistriesConf(root)
+	must.StrContains(t, f.Seen, "/ [31m.conf: toml: ")
+	must.SliceEmpty(t, f.Remedy.Commands)
 	if os.Geteuid() == 0 {
 		must.NoError(t, os.Remove(path))
 		must.NoError(t, os.Symlink(secret, path))

@@ -48,7 +48,7 @@ func (u User) findRegistriesConf(root string) finding.Finding {
 			return u.broken(idRegistries, err)
 		}
 		if conf.V1RegistriesConf.Nonempty() {
-			if old = file.path; file.dropIn || conf.V2RegistriesConf.Nonempty() {
+			if old = file.String(); file.dropIn || conf.V2RegistriesConf.Nonempty() {
 				return u.broken(idRegistries, &fault{file, errors.New("version 1 of the format, which podman takes only where there is nothing else")})
 			}
 			conf.UnqualifiedSearchRegistries = conf.Search.Registries

@@ -41,13 +41,13 @@ func SpaceAt(path string) (Space, error) {
 // Find tells whether the space is enough for what a podman or this driver keeps.
 func (s Space) Find(id, subject string) finding.Finding {
 	f := finding.Good(id, subject, "%s of %s free at %s",
-		units.BytesSize(float64(s.Free)), units.BytesSize(float64(s.Total)), s.Path)
+		units.BytesSize(float64(s.Free)), units.BytesSize(float64(s.Total)), finding.Printable(s.Path))
 	switch {
 	case s.Free < tooLittleSpace:
 		f.Status, f.Why = finding.Fail, "what tasks need cannot be written"
 	case s.FreeInodes*100 < s.Inodes:
 		f.Status, f.Why = finding.Fail, "no more files can be made"
-		f.Seen = fmt.Sprintf("%d of %d inodes free at %s", s.FreeInodes, s.Inodes, s.Path)
+		f.Seen = fmt.Sprintf("%d of %d inodes free at %s", s.FreeInodes, s.Inodes, finding.Printable(s.Path))
 	case s.Free < littleSpace:
 		f.Status, f.Why = finding.Warn, "a single image may fill it"
 	default:
