@@ -55,6 +55,10 @@ func (u User) FindHome() finding.Finding {
 		f.Remedy.Advice = "look what it is, and make a directory there"
 	case st.Uid != u.UID:
 		f.Seen = u.Home + " is owned by " + nameOf(st.Uid)
+		if filepath.Base(u.Home) != u.Name { // such as daemon's /usr/sbin
+			f.Remedy.Advice = "give the account a home directory of its own (usermod --home)"
+			break
+		}
 		mend(false, "chown", "--no-dereference", u.Name+":", u.Home)
 		if f.Remedy.Advice == "" {
 			f.Remedy.Advice = "look first whose it is and what is in it"
