@@ -6,9 +6,6 @@ import (
 	"nomad-driver-podman/finding"
 )
 
-// FindPrograms looks for podman and what it needs. rootless says whether host users are to have containers.
-func FindPrograms(ctx context.Context, rootless bool) []finding.Finding { return nil }
-
 // FindSystemd looks at the system's systemd and bus.
 func FindSystemd(ctx context.Context) []finding.Finding { return nil }
 
