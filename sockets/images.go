@@ -155,14 +155,6 @@ func (c *Client) RemoveImage(ctx context.Context, id string) error {
 	return nil
 }
 
-// hasImages tells whether there is any image in the endpoint's storage.
-func (c *Client) hasImages(ctx context.Context) (bool, error) {
-	var list []struct{}
-	r := request{what: "listing images", method: http.MethodGet, path: []string{"images", "json"}, query: url.Values{"all": {"true"}}, list: true}
-	err := c.quick(ctx, r, &list)
-	return len(list) > 0, err
-}
-
 // readPull reads the stream of JSON reports that podman answers a pull with. It is 200 OK also when the pull fails.
 func readPull(lines *bufio.Scanner, progress func(string)) (string, error) {
 	var id string
