@@ -137,7 +137,7 @@ func (e *Endpoint) startManager(ctx context.Context, user rootless.User) error {
 	case options.Linger:
 		// The agent's own manager runs. polkit(8) may leave its lingering to the administrator.
 		if err := e.lingerSelf(ctx); err != nil {
-			options.Logger.Warn("tasks end with the last session of the agent's user; as root, run loginctl enable-linger "+user.String(), "error", err)
+			options.Logger.Warn("tasks end with the last session of the agent's user; "+e.linger().String(), "error", err)
 		}
 	}
 	return nil

@@ -41,6 +41,9 @@ func (e *Endpoint) Find(ctx context.Context) []finding.Finding {
 func (e *Endpoint) findConfigured(ctx context.Context) []finding.Finding {
 	owner, err := ownerOf(e.path)
 	if err == nil {
+		err = e.registry.permit(owner)
+	}
+	if err == nil {
 		err = e.checkUser()
 	}
 	if err != nil {
@@ -170,7 +173,7 @@ func (e *Endpoint) findSocketUnit(ctx context.Context, runs bool) (f finding.Fin
 	case err != nil:
 		return finding.Unknown(id, e.subject(), err), false
 	case errors.Is(file.Cause, ErrUnitMasked):
-		if as != nil { // a mask for all users is taken away without the managers' knowledge
+		if as != nil { // the manager does not notice that a mask for all users is gone
 			file.Remedy.Commands = append(file.Remedy.Commands, finding.Command("systemctl", "--user", "--machine="+as.String()+"@", "daemon-reload"))
 		}
 		return file, listens

@@ -16,6 +16,7 @@ import (
 	"github.com/shoenig/test/must"
 
 	"nomad-driver-podman/finding"
+	"nomad-driver-podman/rootless"
 )
 
 // one is the only finding with an ID.
@@ -261,6 +262,7 @@ func TestFindConfigured(t *testing.T) {
 	must.EqOp(t, self == 0, slices.ContainsFunc(found, func(f finding.Finding) bool { return f.ID == "socket-access" }))
 
 	r.agent = self + 1
+	e.user = rootless.Unknown // as before the first connection
 	found = e.Find(t.Context())
 	must.Len(t, 1, found)
 	must.EqOp(t, finding.Fail, found[0].Status)
