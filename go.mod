@@ -19,6 +19,7 @@ require (
 	github.com/hashicorp/nomad v1.6.0
 	github.com/hashicorp/nomad/api v0.0.0-20230718173136-3a687930bd3e
 	github.com/opencontainers/runtime-spec v1.2.0
+	github.com/opencontainers/selinux v1.15.1
 	github.com/shoenig/test v0.6.6
 	golang.org/x/sync v0.12.0
 	golang.org/x/sys v0.31.0
@@ -147,7 +148,6 @@ require (
 	github.com/opencontainers/image-spec v1.1.0-rc5 // indirect
 	github.com/opencontainers/runc v1.1.10 // indirect
 	github.com/opencontainers/runtime-tools v0.9.1-0.20230914150019-408c51e934dc // indirect
-	github.com/opencontainers/selinux v1.15.1 // indirect
 	github.com/ostreedev/ostree-go v0.0.0-20210805093236-719684c64e4f // indirect
 	github.com/pkg/errors v0.9.1 // indirect
 	github.com/pmezard/go-difflib v1.0.0 // indirect

@@ -128,7 +128,7 @@ func TestTroubles(t *testing.T) {
 				eventually(t, "the health of the socket", func() error { return socketHealth("unhealthy") })
 				refused := run(t, "routing", only("unnamed"), renamed("routing-refused"))
 				_, state := refused.dead(t, "unnamed")
-				must.StrContains(t, events(state), "unmask it: systemctl --user --machine=team-a@ unmask podman.socket")
+				must.StrContains(t, events(state), "as root, run: systemctl --user --machine=team-a@ unmask podman.socket")
 				tc.mended(t)
 				eventually(t, "the health of the socket", func() error { return socketHealth("healthy") })
 			}

@@ -135,7 +135,7 @@ func TestSockets(t *testing.T) {
 		for _, user := range []hostUser{root, teamA} {
 			found := listSockets(t, user)["default"]
 			must.Eq(t, "unusable", found.State)
-			must.StrContains(t, found.Reason, "unmask it: systemctl --user --machine=team-a@ unmask podman.socket")
+			must.StrContains(t, found.Reason, "as root, run: systemctl --user --machine=team-a@ unmask podman.socket")
 			must.True(t, found.SocketUnit.Masked)
 			must.Eq(t, "inactive", found.SocketUnit.State)
 			must.Nil(t, found.Tasks)

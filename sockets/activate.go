@@ -137,7 +137,7 @@ func (e *Endpoint) startManager(ctx context.Context, user rootless.User) error {
 	case options.Linger:
 		// The agent's own manager runs. polkit(8) may leave its lingering to the administrator.
 		if err := e.lingerSelf(ctx); err != nil {
-			options.Logger.Warn("tasks end with the last session of the agent's user; as root, run loginctl enable-linger "+user.String(), "error", err)
+			options.Logger.Warn("tasks end with the last session of the agent's user; "+e.linger().String(), "error", err)
 		}
 	}
 	return nil
@@ -173,7 +173,7 @@ func freshRuntimeDir(ctx context.Context, system manager, user rootless.User) er
 	if err != nil || active != "failed" || system.LoggedIn(ctx, user.UID) {
 		return err
 	}
-	return system.StopUnit(ctx, fmt.Sprintf("user-runtime-dir@%d.service", user.UID))
+	return system.StopUnit(ctx, runtimeDirUnit(user))
 }
 
 // ManagerRuns tells whether the systemd manager on which the endpoint's containers depend, that of the host user, has
@@ -197,6 +197,8 @@ func (e *Endpoint) ManagerRuns(ctx context.Context, since time.Duration) (bool, 
 }
 
 func userManagerUnit(u rootless.User) string { return fmt.Sprintf("user@%d.service", u.UID) }
+
+func runtimeDirUnit(u rootless.User) string { return fmt.Sprintf("user-runtime-dir@%d.service", u.UID) }
 
 func (e *Endpoint) lingerSelf(ctx context.Context) error {
 	system, err := e.registry.connect(ctx, nil)
@@ -228,9 +230,9 @@ func (e *Endpoint) startUnit(ctx context.Context, user *rootless.User) error {
 	}
 	switch {
 	case errors.Is(err, ErrUnitNotFound):
-		return fmt.Errorf("%w; install podman", err)
+		return fmt.Errorf("%w; %s", err, installPodman())
 	case errors.Is(err, ErrUnitMasked):
-		return fmt.Errorf("%w; %s", err, unmask(user))
+		return fmt.Errorf("%w; %s", err, e.unmask(""))
 	}
 	return err
 }
@@ -246,27 +248,11 @@ func (e *Endpoint) lostSocket(ctx context.Context) bool {
 	return false
 }
 
-func unmask(user *rootless.User) string {
-	if user == nil {
-		return "unmask it: systemctl unmask " + socketUnit
-	}
-	return fmt.Sprintf("unmask it: systemctl --user --machine=%s@ unmask %s", user, socketUnit)
-}
-
 // CheckActivatable looks for what would make Activate fail, in files and in what is known from the watch: it starts
 // nothing and asks nobody. A host that could hold no limits of rootless containers refuses their endpoints, too.
 func (e *Endpoint) CheckActivatable(context.Context) error {
-	user := e.User()
-	if err := e.registry.permit(user); err != nil {
+	if err := e.checkUser(); err != nil || !e.managed {
 		return err
-	}
-	if user != rootless.Unknown && !user.IsRoot() {
-		if err := e.registry.checkHost(); err != nil {
-			return err
-		}
-	}
-	if !e.managed {
-		return nil
 	}
 	e.mu.Lock()
 	masked := e.masked
@@ -274,14 +260,26 @@ func (e *Endpoint) CheckActivatable(context.Context) error {
 	if masked != nil {
 		return masked
 	}
-	if user.IsRoot() {
-		return checkUnitFile(systemUnits, socketUnit, unmask(nil))
+	if !e.Rootless() {
+		return e.findUnitFile(systemUnits).Err()
+	}
+	return e.findUnitFile(userUnits).Err()
+}
+
+// checkUser makes sure that the agent may use the podman of the endpoint's user, and that containers of that user work.
+func (e *Endpoint) checkUser() error {
+	user := e.User()
+	if err := e.registry.permit(user); err != nil {
+		return err
+	}
+	if user == rootless.Unknown || user.IsRoot() {
+		return nil
+	}
+	if err := e.registry.checkHost(); err != nil || !e.managed {
+		return err
 	}
 	if _, err := rootless.LookupUID(user.UID); err != nil {
 		return err
 	}
-	if err := e.registry.checkIDs(user); err != nil {
-		return err
-	}
-	return checkUnitFile(userUnits, socketUnit, "unmask it: systemctl --global unmask "+socketUnit)
+	return e.registry.checkIDs(user)
 }

@@ -23,24 +23,26 @@ import (
 
 // fakeHost stands for systemd and podman: podman.socket, once started, makes a service listen.
 type fakeHost struct {
-	t          *testing.T
-	path       string
-	fail       map[string]error // by what would be logged
-	gate       chan struct{}    // podman.socket starts once it is closed
-	manager    string           // state of the user's manager
-	activated  time.Duration    // when that became active, after boot
-	stopping   bool             // the host is going down
-	loggedIn   bool             // the user is
-	lingers    bool             // so does the user's manager
-	containers bool             // run there
-	socket     string           // state of podman.socket; default inactive
-	load       string           // load state of units; default loaded
-	reset      bool             // podman.socket is active, but its file is not there
-	infos      atomic.Int32
-	unit       fakeUnit
-	mu         sync.Mutex
-	log        []string
-	stopped    func()
+	t           *testing.T
+	path        string
+	fail        map[string]error // by what would be logged
+	gate        chan struct{}    // podman.socket starts once it is closed
+	manager     string           // state of the user's manager
+	managerLoad string           // load state of that; default loaded
+	activated   time.Duration    // when that became active, after boot
+	stopping    bool             // the host is going down
+	logind      string           // state of its unit; default active
+	loggedIn    bool             // the user is
+	lingers     bool             // so does the user's manager
+	containers  bool             // run there
+	socket      string           // state of podman.socket; default inactive
+	load        string           // load state of that; default loaded
+	reset       bool             // podman.socket is active, but its file is not there
+	infos       atomic.Int32
+	unit        fakeUnit
+	mu          sync.Mutex
+	log         []string
+	stopped     func()
 }
 
 func (h *fakeHost) do(what string) error {
@@ -100,7 +102,10 @@ func (b *fakeBus) UnitState(_ context.Context, unit string) (load, active, sub s
 	if unit == socketUnit {
 		return cmp.Or(b.host.load, "loaded"), b.host.socket, "", nil
 	}
-	return cmp.Or(b.host.load, "loaded"), b.host.manager, "", nil
+	if unit == logindUnit {
+		return "loaded", cmp.Or(b.host.logind, "active"), "", nil
+	}
+	return cmp.Or(b.host.managerLoad, "loaded"), b.host.manager, "", nil
 }
 
 func (b *fakeBus) DisableLinger(context.Context, uint32) error {
@@ -300,7 +305,7 @@ func TestActivateFailures(t *testing.T) {
 		"system linger":             {errors.New("no"), "rootless { linger = false }"},
 		"system user@65534.service": {errors.New("no"), "no"},
 		"user bus":                  {os.ErrNotExist, "dbus-user-session"},
-		"user podman.socket":        {ErrUnitNotFound, "install podman"},
+		"user podman.socket":        {ErrUnitNotFound, installPodman().String()},
 	} {
 		h, e, states := newFakeHost(t, 65534, Options{Linger: true})
 		e.registry.agent = 0
@@ -442,17 +447,40 @@ func TestOwnerOfPath(t *testing.T) {
 	must.ErrorIs(t, err, fs.ErrNotExist)
 }
 
-func TestCheckUnitFile(t *testing.T) {
+func TestFindUnitFile(t *testing.T) {
+	_, e, _ := newFakeHost(t, 0, Options{})
 	first, second := t.TempDir(), t.TempDir()
 	dirs := []string{first, second}
-	err := checkUnitFile(dirs, socketUnit, "unmask it")
-	must.ErrorIs(t, err, ErrUnitNotFound)
+	must.ErrorIs(t, e.findUnitFile(dirs).Err(), ErrUnitNotFound)
 	must.NoError(t, os.WriteFile(filepath.Join(second, socketUnit), []byte("[Socket]"), 0o644))
-	must.NoError(t, checkUnitFile(dirs, socketUnit, "unmask it"))
+	must.NoError(t, e.findUnitFile(dirs).Err())
 	must.NoError(t, os.Symlink("/dev/null", filepath.Join(first, socketUnit)))
-	err = checkUnitFile(dirs, socketUnit, "unmask it")
+	err := e.findUnitFile(dirs).Err()
 	must.ErrorIs(t, err, ErrUnitMasked)
-	must.ErrorContains(t, err, "unmask it")
+	must.ErrorContains(t, err, "as root, run: systemctl ")
+}
+
+func TestUnmask(t *testing.T) {
+	_, e, _ := newFakeHost(t, 2001, Options{})
+	e.user.UID, e.user.Home = 2001, "/home/x"
+	for path, want := range map[string]string{
+		"": "systemctl --user --machine=x@ unmask podman.socket",
+		"/home/x/.config/systemd/user/podman.socket": "systemctl --user --machine=x@ unmask podman.socket",
+		"/run/user/2001/systemd/user/podman.socket":  "systemctl --user --machine=x@ --runtime unmask podman.socket",
+		"/etc/systemd/user/podman.socket":            "systemctl --global unmask podman.socket",
+		"/run/systemd/user/podman.socket":            "systemctl --global --runtime unmask podman.socket",
+	} {
+		must.Eq(t, []string{want}, e.unmask(path).Commands)
+	}
+	e.user.UID = 0
+	for path, want := range map[string]string{
+		"":                                  "systemctl unmask podman.socket",
+		"/etc/systemd/system/podman.socket": "systemctl unmask podman.socket",
+		"/run/systemd/system/podman.socket": "systemctl --runtime unmask podman.socket",
+	} {
+		must.Eq(t, []string{want}, e.unmask(path).Commands)
+	}
+	must.False(t, e.unmask("").Safe)
 }
 
 func TestManagerRuns(t *testing.T) {

@@ -87,8 +87,9 @@ type request struct {
 	path   []string // elements, unescaped
 	query  url.Values
 	header http.Header
-	body   any  // sent as JSON unless nil
-	list   bool // the answer may be as long as a list
+	body   any       // sent as JSON unless nil
+	stream io.Reader // sent as it is unless nil
+	list   bool      // the answer may be as long as a list
 }
 
 // send sends r once and returns the answer of a request that succeeded. Its body is bounded by limit and the
@@ -116,7 +117,7 @@ func (c *Client) do(ctx context.Context, r request) (*http.Response, error) {
 		u.Path += "/" + element
 		u.RawPath += "/" + url.PathEscape(element)
 	}
-	var content io.Reader
+	content := r.stream
 	if r.body != nil {
 		encoded, err := json.Marshal(r.body)
 		if err != nil {

@@ -276,6 +276,39 @@ func TestPull(t *testing.T) {
 	}
 }
 
+func TestImages(t *testing.T) {
+	var got []string
+	known := http.StatusOK
+	c := service(t, func(w http.ResponseWriter, r *http.Request) {
+		body, err := io.ReadAll(r.Body)
+		must.NoError(t, err)
+		got = append(got, r.Method+" "+r.URL.RequestURI()+" "+r.Header.Get("Content-Type")+" "+string(body))
+		w.WriteHeader(known)
+		if r.URL.Path == "/images/localhost/x:1/json" {
+			_, _ = io.WriteString(w, `{"Id":"`+sessionID+`"}`)
+		}
+	})
+	id, err := c.ImportImage(t.Context(), "localhost/x:1", strings.NewReader("tar"), `CMD ["/a"]`, "USER 1")
+	must.NoError(t, err)
+	must.EqOp(t, sessionID, id)
+	must.NoError(t, c.RemoveImage(t.Context(), id))
+	must.Eq(t, []string{
+		"POST /images/import?changes=CMD+%5B%22%2Fa%22%5D&changes=USER+1&reference=localhost%2Fx%3A1 application/x-tar tar",
+		"GET /images/localhost%2Fx:1/json  ",
+		"DELETE /images/" + sessionID + "?force=true  ",
+	}, got)
+
+	_, err = c.ImportImage(t.Context(), "other", strings.NewReader("tar"))
+	must.ErrorContains(t, err, `inspecting image "other"`)
+	known = http.StatusNotFound
+	must.NoError(t, c.RemoveImage(t.Context(), id))
+	_, err = c.ImportImage(t.Context(), "localhost/x:1", strings.NewReader("tar"))
+	must.ErrorContains(t, err, `importing image "localhost/x:1"`)
+	known = http.StatusConflict
+	must.ErrorContains(t, c.RemoveImage(t.Context(), id), "removing image")
+	must.NoError(t, service(t, answer("[]")).RemoveImage(t.Context(), id))
+}
+
 func decodeHeader(t *testing.T, header string) string {
 	t.Helper()
 	text, err := base64.URLEncoding.DecodeString(header)

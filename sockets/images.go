@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -118,6 +119,40 @@ func (c *Client) Pull(ctx context.Context, p PullRequest, progress func(line str
 		return "", c.fail(r, err)
 	}
 	return id, nil
+}
+
+// ImportImage makes an image of a root file system, a tar archive, and returns its ID. name is what the image is called
+// then, and changes are instructions of a Containerfile, such as CMD (podman-import(1)).
+func (c *Client) ImportImage(ctx context.Context, name string, rootfs io.Reader, changes ...string) (string, error) {
+	r := request{
+		what: fmt.Sprintf("importing image %q", name), method: http.MethodPost, path: []string{"images", "import"},
+		query:  url.Values{"reference": {name}, "changes": changes},
+		header: http.Header{"Content-Type": {"application/x-tar"}}, stream: rootfs,
+	}
+	if err := c.call(ctx, r, nil); err != nil {
+		return "", err
+	}
+	// The answer's ID is the name in some versions of podman.
+	image, err := c.ImageInspect(ctx, name)
+	if err != nil {
+		return "", err
+	}
+	if !isID(image.ID) {
+		return "", c.fail(r, errors.New("the answer has no ID of an image"))
+	}
+	return image.ID, nil
+}
+
+// RemoveImage removes an image with all its names, and containers that are made of it. That there is none is no error.
+func (c *Client) RemoveImage(ctx context.Context, id string) error {
+	r := request{
+		what: fmt.Sprintf("removing image %q", id), method: http.MethodDelete, path: []string{"images", id},
+		query: url.Values{"force": {"true"}},
+	}
+	if err := c.call(ctx, r, nil); err != nil && !isNotFound(err) {
+		return err
+	}
+	return nil
 }
 
 // readPull reads the stream of JSON reports that podman answers a pull with. It is 200 OK also when the pull fails.

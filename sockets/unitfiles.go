@@ -1,35 +1,75 @@
 package sockets
 
 import (
-	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
+
+	"nomad-driver-podman/finding"
+	"nomad-driver-podman/rootless"
 )
 
-// Where units come from, the first that has one wins (systemd.unit(5)). A user's own directories are not looked at:
-// what they change shows when the unit is started.
+// Where units come from, the first that has one wins (systemd.unit(5)).
 var (
 	systemUnits = []string{"/etc/systemd/system", "/run/systemd/system", "/usr/local/lib/systemd/system", "/usr/lib/systemd/system", "/lib/systemd/system"}
 	userUnits   = []string{"/etc/systemd/user", "/run/systemd/user", "/usr/local/lib/systemd/user", "/usr/local/share/systemd/user", "/usr/lib/systemd/user", "/lib/systemd/user"}
 )
 
-// checkUnitFile makes sure that a unit is installed and not masked, which is a link to /dev/null or an empty file.
-func checkUnitFile(dirs []string, unit, remedy string) error {
+// ownUnits are a user's own directories, which come before those of all users. They are looked at as the user, and only
+// for a report: what they change shows when the unit is started.
+func ownUnits(u rootless.User) []string {
+	return []string{u.Home + "/.config/systemd/user", u.RuntimeDir() + "/systemd/user"}
+}
+
+// findUnitFile looks in directories whether podman.socket is installed and not masked.
+func (e *Endpoint) findUnitFile(dirs []string) finding.Finding {
 	for _, dir := range dirs {
-		path := filepath.Join(dir, unit)
+		path := filepath.Join(dir, socketUnit)
 		st, err := os.Stat(path)
-		if errors.Is(err, fs.ErrNotExist) {
+		if err != nil {
 			continue
 		}
-		if err != nil {
-			return err
-		}
 		if !st.Mode().IsRegular() || st.Size() == 0 {
-			return fmt.Errorf("%s: %w; %s", path, ErrUnitMasked, remedy)
+			return e.findMask(path)
 		}
-		return nil
+		return finding.Good("podman-socket", e.subject(), "%s is installed", path)
 	}
-	return fmt.Errorf("%s: %w in %s; install podman", unit, ErrUnitNotFound, filepath.Dir(dirs[len(dirs)-1]))
+	return finding.Finding{
+		ID: "podman-socket", Subject: e.subject(), Status: finding.Fail, Seen: fmt.Sprintf("%s is not installed in %s", socketUnit, dirs[len(dirs)-1]),
+		Why: "it is how systemd starts podman", Remedy: installPodman(), Cause: ErrUnitNotFound,
+	}
+}
+
+func installPodman() finding.Remedy { return finding.Install("podman", "podman") }
+
+// findMask is the finding that podman.socket is masked, which is a link to /dev/null or an empty file in its place. path is
+// empty when only systemd's word is known.
+func (e *Endpoint) findMask(path string) finding.Finding {
+	seen := path
+	if path == "" {
+		seen = socketUnit + " of " + e.client.owner
+	}
+	return finding.Finding{
+		ID: "podman-socket", Subject: e.subject(), Status: finding.Fail, Seen: seen + " is masked",
+		Why: "systemd does not start podman", Remedy: e.unmask(path), Cause: ErrUnitMasked,
+	}
+}
+
+// unmask takes the mask at path away, or without a path the one that is likely. It is never safe: a mask is somebody's will.
+func (e *Endpoint) unmask(path string) finding.Remedy {
+	user := e.User()
+	args := []string{"systemctl"}
+	switch {
+	case user.IsRoot():
+	case path != "" && !slices.Contains(ownUnits(user), filepath.Dir(path)):
+		args = append(args, "--global")
+	default:
+		args = append(args, "--user", "--machine="+user.String()+"@")
+	}
+	if strings.HasPrefix(path, "/run/") {
+		args = append(args, "--runtime")
+	}
+	return finding.Remedy{Commands: []string{finding.Command(append(args, "unmask", socketUnit)...)}}
 }

@@ -2,7 +2,6 @@ package sockets
 
 import (
 	"context"
-	"fmt"
 
 	"nomad-driver-podman/rootless"
 )
@@ -64,10 +63,5 @@ func (e *Endpoint) maskedError(load string) error {
 	if load != "masked" {
 		return nil
 	}
-	user := e.User()
-	remedy := unmask(&user)
-	if user.IsRoot() {
-		remedy = unmask(nil)
-	}
-	return fmt.Errorf("%s of %s: %w; %s", socketUnit, e.client.owner, ErrUnitMasked, remedy)
+	return e.findMask("").Err()
 }

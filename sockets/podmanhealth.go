@@ -1,0 +1,127 @@
+package sockets
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"nomad-driver-podman/finding"
+)
+
+// findPodman asks the podman that listens about itself.
+func (e *Endpoint) findPodman(ctx context.Context) []finding.Finding {
+	ctx, cancel := context.WithTimeoutCause(ctx, lookTimeout, fmt.Errorf("podman did not answer within %s: %w", lookTimeout, context.DeadlineExceeded))
+	defer cancel()
+	info, err := e.client.Info(ctx)
+	if err != nil {
+		api := e.unusable("api", err)
+		api.Seen = finding.Printable(api.Seen)
+		api.Remedy.Advice = "see what podman says: journalctl --unit=podman.service"
+		if e.Rootless() {
+			api.Remedy.Advice = fmt.Sprintf("see what podman says: journalctl _UID=%d --user-unit=podman.service", e.User().UID)
+		}
+		return append([]finding.Finding{api}, e.skipPodman("podman does not answer")[1:]...)
+	}
+	api := finding.Good("api", e.subject(), "podman %s answers; it has the OCI runtime %s, the cgroup manager %s and networks of %s",
+		finding.Printable(info.Version), finding.Printable(info.OCIRuntime), finding.Printable(info.CgroupManager), finding.Printable(info.NetworkBackend))
+	return []finding.Finding{api, e.findStorage(ctx, info), e.findDatabase(info)}
+}
+
+// skipPodman are the findings of a podman that cannot be asked.
+func (e *Endpoint) skipPodman(why string) []finding.Finding {
+	var found []finding.Finding
+	for _, id := range []string{"api", "storage", "database"} {
+		found = append(found, finding.Skip(id, e.subject(), "%s", why))
+	}
+	return found
+}
+
+func (e *Endpoint) findStorage(ctx context.Context, info Info) finding.Finding {
+	f := finding.Good("storage", e.subject(), "storage driver %s", finding.Printable(info.StorageDriver))
+	if info.StorageDriver == "vfs" {
+		f.Status = finding.Warn
+		f.Why = "it copies the whole image for each container: starts are slow and fill the disk"
+		f.Remedy = e.toOverlay(ctx)
+	}
+	return f
+}
+
+// toOverlay has a host user's podman use overlay(5) from now on. podman keeps to the driver that its storage has, so it
+// gets a new storage, which is done only where the old one is empty.
+func (e *Endpoint) toOverlay(ctx context.Context) finding.Remedy {
+	user := e.User()
+	advice := finding.Remedy{Advice: `when nothing of it is needed any more, remove the storage as its user (podman system reset, which deletes all containers, images and volumes), and set driver = "overlay" in storage.conf`}
+	if !e.managed || user.IsRoot() || e.registry.agent != 0 {
+		return advice
+	}
+	empty, err := e.client.isEmpty(ctx)
+	if err != nil || !empty {
+		return advice
+	}
+	machine := "--machine=" + user.String() + "@"
+	as := func(args ...string) string {
+		return finding.Command(append([]string{"runuser", "-u", user.String(), "--"}, args...)...)
+	}
+	file := filepath.Join(user.Home, ".config/containers/storage.conf")
+	write := []string{
+		as("mkdir", "-p", filepath.Dir(file)),
+		finding.Command("printf", `[storage]\ndriver = "overlay"\n`) + " | " + as("tee", file) + " >/dev/null",
+	}
+	err = user.Do(func() error {
+		_, err := os.Stat(file)
+		return err
+	})
+	if err == nil {
+		write = []string{as("sed", "-i", `s/^\([[:space:]]*driver[[:space:]]*=\).*/\1 "overlay"/`, file)}
+	}
+	remedy := finding.Remedy{Safe: true, Commands: []string{
+		finding.Command("systemctl", "--user", machine, "stop", socketUnit, "podman.service"),
+		finding.Command("systemd-run", "--user", machine, "--wait", "--quiet", "--collect", "podman", "system", "reset", "--force"),
+	}}
+	remedy.Commands = append(remedy.Commands, write...)
+	// The reset has removed its file.
+	remedy.Commands = append(remedy.Commands, finding.Command("systemctl", "--user", machine, "start", socketUnit))
+	return remedy
+}
+
+// isEmpty tells whether podman's storage has nothing that anybody has put there.
+func (c *Client) isEmpty(ctx context.Context) (bool, error) {
+	for kind, own := range map[string]int{
+		"containers": 0, "images": 0, "volumes": 0, "secrets": 0,
+		"networks": 1, // the default one, which podman makes itself
+	} {
+		var list []struct{}
+		r := request{what: "listing " + kind, method: http.MethodGet, path: []string{kind, "json"}, list: true}
+		if kind == "containers" || kind == "images" {
+			r.query = url.Values{"all": {"true"}}
+		}
+		if err := c.quick(ctx, r, &list); err != nil || len(list) > own {
+			return false, err
+		}
+	}
+	return true, nil
+}
+
+func (e *Endpoint) findDatabase(info Info) finding.Finding {
+	const id = "database"
+	switch backend := info.DatabaseBackend; {
+	case backend == "":
+		return finding.Skip(id, e.subject(), "podman before version 4.6 has BoltDB and does not tell")
+	case !strings.EqualFold(backend, "boltdb"):
+		return finding.Good(id, e.subject(), "%s", finding.Printable(backend))
+	}
+	f := finding.Finding{
+		ID: id, Subject: e.subject(), Status: finding.Warn, Seen: "BoltDB",
+		Why: "podman 6 has no BoltDB any more, and 5.8.0 can lose containers when it leaves it",
+		// podman 5.8 release notes, https://github.com/containers/podman/issues/28216.
+		Remedy: finding.Remedy{Advice: "upgrade podman to 5.8.1 or newer before version 6; it moves to SQLite when the host is booted"},
+	}
+	if v := parseVersion(info.Version); !v.before(5, 8, 1) {
+		f.Remedy.Advice = "reboot the host, or while no container of this podman runs, run as its user: podman system migrate --migrate-db"
+	}
+	return f
+}
