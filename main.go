@@ -12,6 +12,7 @@ import (
 	"github.com/hashicorp/go-hclog"
 	"golang.org/x/sys/unix"
 
+	"nomad-driver-podman/cli"
 	"nomad-driver-podman/driver"
 	"nomad-driver-podman/explain"
 	"nomad-driver-podman/inventory"
@@ -68,7 +69,7 @@ func status(err error) int {
 	case errors.Is(err, flag.ErrHelp):
 		fmt.Print(usage)
 		return 0
-	case errors.Is(err, inventory.ErrUsage), errors.Is(err, explain.ErrUsage):
+	case errors.Is(err, cli.ErrUsage):
 		fmt.Fprintf(os.Stderr, "nomad-driver-podman: %s\n%s", err, usage)
 		return exitUsage
 	case err != nil:
