@@ -41,7 +41,7 @@ func findCNI(agent *config.Agent, self rootless.User) finding.Finding {
 	}
 	f.Remedy = finding.Install("containernetworking-plugins", "containernetworking-plugins")
 	if !slices.ContainsFunc(packagedCNI, func(dir string) bool { return slices.Contains(dirs, dir) }) {
-		where := "then set client { cni_path } in the agent's configuration to where they are, " + strings.Join(packagedCNI, " or ")
+		where := "client { cni_path } in the agent's configuration has to name where they are: " + strings.Join(packagedCNI, " or ")
 		f.Remedy.Advice = strings.TrimPrefix(f.Remedy.Advice+"; "+where, "; ")
 	}
 	return f

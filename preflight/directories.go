@@ -62,7 +62,7 @@ func findDirectory(id, dir string, self rootless.User, broken string) finding.Fi
 	}
 	switch {
 	case err == unix.EACCES && !self.IsRoot():
-		return finding.Skip(id, finding.Host, "%s: %s", there, needsRoot)
+		return finding.Skip(id, finding.Host, "%s: %s", dir, needsRoot)
 	case err != nil:
 		f.Status, f.Seen, f.Why, f.Cause = finding.Fail, fmt.Sprintf("%s cannot be written: %s", there, err), broken, err
 		f.Remedy.Advice = "make it a directory that the agent's user can write, on a file system that is not mounted read-only"
