@@ -12,10 +12,12 @@ import (
 	"github.com/hashicorp/go-hclog"
 	"golang.org/x/sys/unix"
 
+	"nomad-driver-podman/cli"
 	"nomad-driver-podman/driver"
 	"nomad-driver-podman/explain"
 	"nomad-driver-podman/inventory"
 	"nomad-driver-podman/logs"
+	"nomad-driver-podman/preflight"
 )
 
 // version is set when a release is built.
@@ -29,6 +31,16 @@ const usage = `usage: nomad-driver-podman            serve as a plugin; Nomad st
        nomad-driver-podman explain ALLOC [-task NAME] [-config FILE|DIR]... [-json]
                                      tell why tasks of an allocation have ended badly; the
                                      beginning of its ID is enough
+       nomad-driver-podman preflight [-config FILE|DIR]... [-user NAME]... [-run] [-json] [-strict]
+                                     tell whether this host is ready for tasks, and what is to
+                                     be done; -user looks at a host user besides those of the
+                                     configuration, -run starts a container for each; exits
+                                     with 0 when ready, 2 when not, and with -strict 1 for
+                                     warnings
+       nomad-driver-podman preflight -fix [-yes] [-user NAME -create] ...
+                                     mend what can be mended without harm: lists the commands,
+                                     and asks before it runs them, unless -yes; -create makes
+                                     the accounts that are named
        nomad-driver-podman logs …    carry containers' logs to Nomad; the plugin starts it so
        nomad-driver-podman version   print the version
 `
@@ -49,6 +61,11 @@ func run(args []string) int {
 		return status(inventory.Main(ctx, args[1:], os.Stdout))
 	case explain.Subcommand:
 		return status(explain.Main(args[1:], os.Stdout))
+	case preflight.Subcommand:
+		exit, err := preflight.Main(ctx, args[1:], preflight.Program{
+			Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr, Version: version, RunTest: driver.RunTest,
+		})
+		return max(exit, status(err))
 	case logs.Subcommand:
 		return status(logs.Main(ctx, args[1:], hclog.New(&hclog.LoggerOptions{Name: logs.Subcommand})))
 	case "version", "-version", "--version":
@@ -68,7 +85,7 @@ func status(err error) int {
 	case errors.Is(err, flag.ErrHelp):
 		fmt.Print(usage)
 		return 0
-	case errors.Is(err, inventory.ErrUsage), errors.Is(err, explain.ErrUsage):
+	case errors.Is(err, cli.ErrUsage):
 		fmt.Fprintf(os.Stderr, "nomad-driver-podman: %s\n%s", err, usage)
 		return exitUsage
 	case err != nil:

@@ -3,12 +3,12 @@ package explain
 
 import (
 	"errors"
-	"flag"
 	"fmt"
 	"io"
 	"io/fs"
 	"os"
 
+	"nomad-driver-podman/cli"
 	"nomad-driver-podman/driver/config"
 	"nomad-driver-podman/postmortem"
 )
@@ -16,24 +16,20 @@ import (
 // Subcommand is the one whose body Main is.
 const Subcommand = "explain"
 
-// ErrUsage is wrapped by Main's errors about its arguments.
-var ErrUsage = errors.New("wrong arguments")
-
 // minPrefix is the least that must be given of an allocation's ID.
 const minPrefix = 4
 
 // Main prints what is known about how an allocation's tasks have ended.
 func Main(args []string, out io.Writer) error {
-	var paths, allocs []string
-	flags := flag.NewFlagSet(Subcommand, flag.ContinueOnError)
-	flags.SetOutput(io.Discard) // the caller prints errors
-	flags.Func("config", "", func(path string) error { paths = append(paths, path); return nil })
+	var allocs []string
+	flags := cli.Flags(Subcommand)
+	paths := cli.Repeated(flags, "config")
 	task := flags.String("task", "", "")
 	asJSON := flags.Bool("json", false, "")
 	// Options may stand on both sides of the allocation.
 	for rest := args; ; rest = flags.Args()[1:] {
 		if err := flags.Parse(rest); err != nil {
-			return fmt.Errorf("%s: %w: %w", Subcommand, ErrUsage, err)
+			return cli.Usage(Subcommand, "%w", err)
 		}
 		if flags.NArg() == 0 {
 			break
@@ -41,16 +37,16 @@ func Main(args []string, out io.Writer) error {
 		allocs = append(allocs, flags.Arg(0))
 	}
 	if len(allocs) != 1 {
-		return fmt.Errorf("%s: %w: name one allocation", Subcommand, ErrUsage)
+		return cli.Usage(Subcommand, "name one allocation")
 	}
 	if len(allocs[0]) < minPrefix {
-		return fmt.Errorf("%s: %w: give at least %d characters of the allocation's ID", Subcommand, ErrUsage, minPrefix)
+		return cli.Usage(Subcommand, "give at least %d characters of the allocation's ID", minPrefix)
 	}
-	plugin, err := config.FromAgent(paths...)
+	agent, err := config.FromAgent(*paths...)
 	if err != nil {
 		return err
 	}
-	return explain(postmortem.In(plugin.StateDir), allocs[0], *task, *asJSON, out)
+	return explain(postmortem.In(agent.Plugin.StateDir), allocs[0], *task, *asJSON, out)
 }
 
 func explain(store *postmortem.Store, alloc, task string, asJSON bool, out io.Writer) error {

@@ -2,6 +2,7 @@ package explain
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -11,6 +12,7 @@ import (
 
 	"github.com/shoenig/test/must"
 
+	"nomad-driver-podman/cli"
 	"nomad-driver-podman/postmortem"
 )
 
@@ -47,7 +49,7 @@ func TestMain_Arguments(t *testing.T) {
 			err := Main(append([]string{"-config", agent}, tc.args...), &out)
 			if tc.fails != "" {
 				must.ErrorContains(t, err, tc.fails)
-				must.Eq(t, tc.usage, strings.Contains(err.Error(), ErrUsage.Error()))
+				must.Eq(t, tc.usage, errors.Is(err, cli.ErrUsage))
 				must.Eq(t, "", out.String())
 				return
 			}

@@ -1,12 +1,13 @@
 package inventory
 
 import (
-	"encoding/json"
 	"fmt"
 	"io"
 	"strconv"
 	"strings"
 	"text/tabwriter"
+
+	"nomad-driver-podman/cli"
 )
 
 // PrintJSON writes the records as a JSON array.
@@ -14,10 +15,7 @@ func PrintJSON(out io.Writer, records []*Record) error {
 	if records == nil {
 		records = []*Record{}
 	}
-	encoder := json.NewEncoder(out)
-	encoder.SetEscapeHTML(false)
-	encoder.SetIndent("", "  ")
-	return encoder.Encode(records)
+	return cli.PrintJSON(out, records)
 }
 
 // PrintTable writes a line for each record under a heading, then the reasons of those that have one.

@@ -1,21 +1,19 @@
 package postmortem
 
 import (
-	"encoding/json"
 	"fmt"
 	"io"
 	"strconv"
 	"strings"
 	"text/tabwriter"
 	"time"
+
+	"nomad-driver-podman/cli"
 )
 
 // PrintJSON writes the records as a JSON array.
 func PrintJSON(out io.Writer, records []*Record) error {
-	encoder := json.NewEncoder(out)
-	encoder.SetEscapeHTML(false)
-	encoder.SetIndent("", "  ")
-	return encoder.Encode(records)
+	return cli.PrintJSON(out, records)
 }
 
 // PrintText writes the records for people to read.

@@ -14,6 +14,22 @@ import (
 // filesystem. tmpfs can since Linux 6.3, ext4 since 5.12, xfs since 5.15 (mount_setattr(2)).
 var ErrIDMapUnsupported = errors.New("this kernel cannot ID-map mounts of this filesystem (tmpfs needs Linux 6.3)")
 
+// CheckIDMap makes sure that what root owns below a trusted directory could be shown to a host user as their own. It makes
+// such a mount, attaches it nowhere and lets go of it. It needs root. The error wraps ErrIDMapUnsupported when this kernel
+// cannot.
+func CheckIDMap(dir string) error {
+	source, err := os.OpenFile(dir, unix.O_PATH|unix.O_DIRECTORY, 0)
+	if err != nil {
+		return err
+	}
+	someone := Stage{user: User{UID: 1, GID: 1}}
+	tree, err := someone.cloneTree(StageMount{Source: source, IDMapRoot: true})
+	if err != nil {
+		return errors.Join(fmt.Errorf("ID-mapping a mount of %s: %w", dir, err), source.Close())
+	}
+	return errors.Join(unix.Close(tree), source.Close())
+}
+
 // rootToUser makes a user namespace whose IDs 0 are the user's UID and GID. On a mount that is ID-mapped with it,
 // what root owns on disk belongs to the user, and what anybody else owns belongs to nobody.
 func rootToUser(u User) (*os.File, error) {

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -21,42 +22,86 @@ const (
 	AgentConfig = "/etc/nomad.d"
 )
 
-// FromAgent reads the plugin's config block out of an agent's configuration: HCL or JSON files and directories of them,
-// as `nomad agent -config` takes them, of which later ones win. Without paths it reads AgentConfig or, when that is not
-// there, an empty block. Errors name the file, and the option when one is wrong.
-func FromAgent(paths ...string) (*Plugin, error) {
+// Agent is what an agent's configuration says to the plugin, and where the agent has its files.
+type Agent struct {
+	Plugin *Plugin
+	Files  []string // that were read, in this order
+	// DataDir is empty where the configuration does not tell; then so are those below it.
+	DataDir   string
+	PluginDir string // default: plugins in the data directory
+	AllocDir  string // of allocations; default: alloc in the data directory
+	// CNIPath are the directories that have the CNI plugins, separated by colons.
+	CNIPath string
+}
+
+// FromAgent reads an agent's configuration: HCL or JSON files and directories of them, as `nomad agent -config` takes
+// them, of which later ones win. Without paths it reads AgentConfig or, when that is not there, nothing: then all
+// defaults hold. Errors name the file, and the option when one is wrong; the agent is then what could be read, with an
+// empty block for the plugin.
+func FromAgent(paths ...string) (*Agent, error) {
+	agent := &Agent{}
+	block, from, err := agent.read(paths)
+	agent.setDefaults()
+	if err == nil {
+		if agent.Plugin, err = fromBlock(block); err == nil {
+			return agent, nil
+		}
+		err = fmt.Errorf("agent configuration %s: %w", from, err)
+	}
+	agent.Plugin, _ = fromBlock(nil) // which can go wrong in what is not in a file only, and still gives a plugin
+	return agent, err
+}
+
+// read reads the files, and returns the plugin's config block and the file that has it.
+func (a *Agent) read(paths []string) (block map[string]any, from string, err error) {
 	if len(paths) == 0 {
 		if _, err := os.Stat(AgentConfig); errors.Is(err, fs.ErrNotExist) {
-			return fromBlock(nil)
+			return nil, AgentConfig, nil
 		}
 		paths = []string{AgentConfig}
 	}
-	var block map[string]any
-	var from string // the file that has the block
 	for _, path := range paths {
 		files, err := agentFiles(path)
 		if err != nil {
-			return nil, fmt.Errorf("agent configuration: %w", err)
+			return nil, "", fmt.Errorf("agent configuration: %w", err)
 		}
 		for _, file := range files {
-			found, err := readBlock(file)
+			a.Files = append(a.Files, file)
+			content, err := readFile(file)
 			if err != nil {
-				return nil, fmt.Errorf("agent configuration %s: %w", file, err)
+				return nil, "", fmt.Errorf("agent configuration %s: %w", file, err)
 			}
+			a.merge(content)
 			// Nomad does not merge what is in two blocks: the last that has something in it counts.
-			if found != nil && (from == "" || len(found.Config) > 0) {
-				block, from = found.Config, file
+			if plugin := content.plugin(); plugin != nil && (from == "" || len(plugin.Config) > 0) {
+				block, from = plugin.Config, file
 			}
 		}
 	}
 	if from == "" {
-		return nil, fmt.Errorf("agent configuration %s: there is no block plugin %q, and Nomad loads no plugin without one", strings.Join(paths, ", "), PluginName)
+		return nil, "", fmt.Errorf("agent configuration %s: there is no block plugin %q, and Nomad loads no plugin without one", strings.Join(paths, ", "), PluginName)
 	}
-	plugin, err := fromBlock(block)
-	if err != nil {
-		return nil, fmt.Errorf("agent configuration %s: %w", from, err)
+	return block, from, nil
+}
+
+// merge takes over what a file sets.
+func (a *Agent) merge(f *agentFile) {
+	set := func(value *string, to string) { *value = cmp.Or(to, *value) }
+	set(&a.DataDir, f.DataDir)
+	set(&a.PluginDir, f.PluginDir)
+	for _, client := range f.Client {
+		set(&a.AllocDir, client.AllocDir)
+		set(&a.CNIPath, client.CNIPath)
 	}
-	return plugin, nil
+}
+
+// setDefaults fills in what no file has set, as the agent does (command/agent.Command.readConfig).
+func (a *Agent) setDefaults() {
+	if a.DataDir != "" {
+		a.PluginDir = cmp.Or(a.PluginDir, filepath.Join(a.DataDir, "plugins"))
+		a.AllocDir = cmp.Or(a.AllocDir, filepath.Join(a.DataDir, "alloc"))
+	}
+	a.CNIPath = cmp.Or(a.CNIPath, "/opt/cni/bin")
 }
 
 // agentFiles are the files that Nomad reads for a path, in its order (command/agent.LoadConfigDir).
@@ -90,25 +135,35 @@ type pluginBlock struct {
 	Config map[string]any `hcl:"config"`
 }
 
-// readBlock reads the plugin's block out of one file: the last one, or nil when there is none.
-func readBlock(file string) (*pluginBlock, error) {
+// agentFile is what is read of one file.
+type agentFile struct {
+	DataDir   string `hcl:"data_dir"`
+	PluginDir string `hcl:"plugin_dir"`
+	Client    []struct {
+		AllocDir string `hcl:"alloc_dir"`
+		CNIPath  string `hcl:"cni_path"`
+	} `hcl:"client"`
+	Plugins []*pluginBlock `hcl:"plugin"`
+}
+
+func readFile(file string) (*agentFile, error) {
 	text, err := os.ReadFile(file)
 	if err != nil {
 		return nil, err
 	}
-	var content struct {
-		Plugins []*pluginBlock `hcl:"plugin"`
-	}
-	if err := hcl.Decode(&content, string(text)); err != nil {
-		return nil, err
-	}
+	content := &agentFile{}
+	return content, hcl.Decode(content, string(text))
+}
+
+// plugin is the plugin's block: the last one, or nil when there is none.
+func (f *agentFile) plugin() *pluginBlock {
 	var last *pluginBlock
-	for _, plugin := range content.Plugins {
+	for _, plugin := range f.Plugins {
 		if plugin.Name == PluginName {
 			last = plugin
 		}
 	}
-	return last, nil
+	return last
 }
 
 // fromBlock decodes a block the way that Nomad and the plugin together do: Nomad checks it against the plugin's schema

@@ -1,6 +1,8 @@
 package config
 
 import (
+	"os"
+	"path/filepath"
 	"testing"
 
 	"github.com/shoenig/test/must"
@@ -8,8 +10,9 @@ import (
 
 // A later block replaces an earlier one as a whole, unless it is empty.
 func TestFromAgentDirectory(t *testing.T) {
-	plugin, err := FromAgent("testdata/agent.d")
+	agent, err := FromAgent("testdata/agent.d")
 	must.NoError(t, err)
+	plugin := agent.Plugin
 	must.Eq(t, []Socket{
 		{Name: "default", HostUser: "team-a"},
 		{Name: "b", HostUser: "team-b", Namespaces: []string{"team-b"}},
@@ -19,20 +22,59 @@ func TestFromAgentDirectory(t *testing.T) {
 	must.True(t, plugin.Rootless.Linger)
 	must.True(t, plugin.Volumes.Enabled)
 	must.Eq(t, LogJournald, plugin.Logging.Driver)
+
+	for i, file := range agent.Files {
+		agent.Files[i] = filepath.Base(file)
+	}
+	must.Eq(t, []string{"10-nomad.hcl", "20-podman.hcl", "30-podman.json", "40-empty.hcl"}, agent.Files)
+	must.Eq(t, "/opt/nomad/data", agent.DataDir)
+	must.Eq(t, "/opt/nomad/data/plugins", agent.PluginDir)
+	must.Eq(t, "/opt/nomad/data/alloc", agent.AllocDir)
+	must.Eq(t, "/opt/cni/bin", agent.CNIPath)
 }
 
 func TestFromAgentFiles(t *testing.T) {
-	plugin, err := FromAgent("testdata/agent.d", "testdata/two-blocks.hcl")
+	agent, err := FromAgent("testdata/agent.d", "testdata/two-blocks.hcl")
 	must.NoError(t, err)
-	must.SliceEmpty(t, plugin.Sockets)
-	must.Eq(t, "/run/second.sock", plugin.SocketPath)
+	must.SliceEmpty(t, agent.Plugin.Sockets)
+	must.Eq(t, "/run/second.sock", agent.Plugin.SocketPath)
 
-	plugin, err = FromAgent("testdata/empty-block.hcl")
+	agent, err = FromAgent("testdata/empty-block.hcl")
 	must.NoError(t, err)
-	must.Eq(t, 1000, plugin.Rootless.MinUID)
-	must.Eq(t, "1m0s", plugin.ClientTimeout.String())
+	must.Eq(t, 1000, agent.Plugin.Rootless.MinUID)
+	must.Eq(t, "1m0s", agent.Plugin.ClientTimeout.String())
+	must.Eq(t, "", agent.DataDir)
+	must.Eq(t, "", agent.PluginDir)
 }
 
+// Later files win where they set something; a file that is HCL and one that is JSON say the same.
+func TestFromAgentDirectories(t *testing.T) {
+	file := func(name, text string) string {
+		path := filepath.Join(t.TempDir(), name)
+		must.NoError(t, os.WriteFile(path, []byte(text), 0o600))
+		return path
+	}
+	first := file("a.hcl", `
+data_dir   = "/a"
+plugin_dir = "/a-plugins"
+client {
+  alloc_dir = "/a-alloc"
+  cni_path  = "/a-cni"
+}
+client {
+  cni_path = "/a-cni:/more"
+}
+plugin "nomad-driver-podman" {}`)
+	agent, err := FromAgent(first, file("b.json", `{"data_dir": "/b", "client": {"enabled": true}}`))
+	must.NoError(t, err)
+	must.Eq(t, []string{"/b", "/a-plugins", "/a-alloc", "/a-cni:/more"}, []string{agent.DataDir, agent.PluginDir, agent.AllocDir, agent.CNIPath})
+
+	agent, err = FromAgent(first, file("c.json", `{"plugin_dir": "/c", "client": {"alloc_dir": "/c-alloc", "cni_path": "/c-cni"}}`))
+	must.NoError(t, err)
+	must.Eq(t, []string{"/a", "/c", "/c-alloc", "/c-cni"}, []string{agent.DataDir, agent.PluginDir, agent.AllocDir, agent.CNIPath})
+}
+
+// What is wrong is told, and what could be read is there, with defaults for the rest.
 func TestFromAgentRefused(t *testing.T) {
 	for file, says := range map[string]string{
 		"no-block.hcl":       `there is no block plugin "nomad-driver-podman"`,
@@ -43,9 +85,13 @@ func TestFromAgentRefused(t *testing.T) {
 		"missing.hcl":        "no such file or directory",
 	} {
 		t.Run(file, func(t *testing.T) {
-			_, err := FromAgent("testdata/" + file)
+			agent, err := FromAgent("testdata/agent.d/10-nomad.hcl", "testdata/"+file)
 			must.ErrorContains(t, err, "testdata/"+file)
 			must.ErrorContains(t, err, says)
+			must.Eq(t, "/opt/nomad/data", agent.DataDir)
+			must.Eq(t, 1000, agent.Plugin.Rootless.MinUID)
+			must.Eq(t, "1m0s", agent.Plugin.ClientTimeout.String())
+			must.StrHasSuffix(t, PluginName, agent.Plugin.StateDir)
 		})
 	}
 }

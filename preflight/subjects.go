@@ -1,0 +1,179 @@
+package preflight
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"strings"
+
+	"nomad-driver-podman/cgroupv2"
+	"nomad-driver-podman/driver/config"
+	"nomad-driver-podman/finding"
+	"nomad-driver-podman/rootless"
+	"nomad-driver-podman/selinux"
+	"nomad-driver-podman/sockets"
+)
+
+// agentUnit is what Nomad's packages call the agent's unit.
+const agentUnit = "nomad.service"
+
+// needsRoot is why something of another user is not looked at.
+const needsRoot = "needs root"
+
+// subjects collects whom to look at.
+type subjects struct {
+	options  Options
+	self     rootless.User
+	registry *sockets.Registry
+	groups   []group
+	endpoint map[*sockets.Endpoint]bool // that are looked at already
+	user     map[uint32]bool            // by UID
+	rootless bool                       // whether host users are to have containers
+}
+
+// groupsOf are the looks at the host, then those at each endpoint and user. When all are made, done is called.
+func groupsOf(o Options) (_ []group, done func()) {
+	plugin := o.Agent.Plugin
+	configuration := findConfiguration(o.Agent, o.AgentErr)
+	self, err := rootless.Self()
+	if err != nil {
+		self = rootless.Unknown
+		configuration = append(configuration, finding.Unknown("configuration", finding.Host, err))
+	}
+	configs, broken := plugin.Endpoints(self)
+	registry, err := sockets.New(configs, sockets.Options{
+		Timeout: plugin.ClientTimeout, Linger: plugin.Rootless.Linger, ReleaseAfter: plugin.Rootless.ReleaseAfter,
+	})
+	if err != nil {
+		configuration = append(configuration, wrongConfiguration(err))
+		configs, broken = nil, nil
+		registry, _ = sockets.New(nil, sockets.Options{}) // without an endpoint there is nothing to go wrong
+	}
+	s := &subjects{options: o, self: self, registry: registry, endpoint: map[*sockets.Endpoint]bool{}, user: map[uint32]bool{}}
+	for _, block := range plugin.Sockets {
+		if reason, is := broken[block.Name]; is {
+			s.addBroken(block, reason)
+		} else if endpoint, found := registry.Endpoint(block.Name); found {
+			s.addEndpoint(endpoint, block.Name)
+		}
+	}
+	if len(plugin.Sockets) == 0 && len(configs) > 0 {
+		s.addEndpoint(registry.Endpoints()[0], config.DefaultSocket)
+	}
+	for _, name := range slices.Concat(named(plugin.Rootless.AllowUsers), o.Users) {
+		s.addUser(name)
+	}
+	host := group{looks: slices.Concat([]look{{"configuration", finding.Host, func(context.Context) []finding.Finding { return configuration }}}, s.hostLooks())}
+	return slices.Concat([]group{host}, s.groups), func() { _ = registry.Close() } // it never fails
+}
+
+// named are the users that the globs of allow_users name outright. Which others there may be, nobody can tell.
+func named(globs []string) []string {
+	return slices.DeleteFunc(slices.Clone(globs), func(glob string) bool { return strings.ContainsAny(glob, `*?[\`) })
+}
+
+// hostLooks are the looks at what all users share.
+func (s *subjects) hostLooks() []look {
+	host := finding.Host
+	// What only host users' containers need.
+	ofUsers := func(id string, find func() finding.Finding) look {
+		if s.rootless {
+			return one(id, host, find)
+		}
+		return one(id, host, func() finding.Finding { return finding.Skip(id, host, "no host user has containers here") })
+	}
+	agent := s.options.Agent
+	return []look{
+		one("kernel", host, findKernel),
+		one("cgroup-mode", host, func() finding.Finding { return cgroupv2.FindMode(s.rootless) }),
+		{"systemd", host, sockets.FindSystemd},
+		ofUsers("user-namespaces", rootless.FindNamespaces),
+		ofUsers("id-helpers", rootless.FindIDHelpers),
+		{"podman", host, func(ctx context.Context) []finding.Finding { return sockets.FindPrograms(ctx, s.rootless) }},
+		{"mandatory-access", host, func(context.Context) []finding.Finding { return selinux.FindState() }},
+		{"agent-unit", host, func(ctx context.Context) []finding.Finding { return sockets.FindAgentUnit(ctx, agentUnit) }},
+		one("data-dir", host, func() finding.Finding { return findDataDir(agent, s.self) }),
+		{"plugin", host, func(ctx context.Context) []finding.Finding {
+			return []finding.Finding{findPlugin(ctx, agent, s.self, s.options.Version)}
+		}},
+		one("cni", host, func() finding.Finding { return findCNI(agent, s.self) }),
+		ofUsers("idmapped-mounts", func() finding.Finding { return findIDMaps(s.self) }),
+		one("state-dir", host, func() finding.Finding { return findStateDir(agent.Plugin.StateDir, s.self) }),
+	}
+}
+
+// addBroken adds a socket block that cannot become an endpoint.
+func (s *subjects) addBroken(block config.Socket, reason error) {
+	s.rootless = true // only blocks that name a host user can be broken
+	s.groups = append(s.groups, group{looks: []look{one("socket", block.Name, func() finding.Finding {
+		f := finding.Finding{ID: "socket", Subject: block.Name, Status: finding.Fail, Seen: reason.Error(), Cause: reason,
+			Why: "tasks on this socket fail"}
+		if errors.Is(reason, rootless.ErrUnknownUser) {
+			_, account := rootless.FindAccount(block.HostUser)
+			f.Seen, f.Remedy = "its host_user is "+block.HostUser+", whom this host does not know", account.Remedy
+		}
+		return f
+	})}})
+}
+
+// addEndpoint adds an endpoint and its user, once. socket is the name by which tasks find it; empty: by its user's.
+func (s *subjects) addEndpoint(endpoint *sockets.Endpoint, socket string) {
+	if s.endpoint[endpoint] {
+		return
+	}
+	s.endpoint[endpoint] = true
+	user := endpoint.User()
+	if !s.self.IsRoot() && user.UID != s.self.UID {
+		s.skip("socket", endpoint.Name())
+		return
+	}
+	g := group{user: user}
+	if user != rootless.Unknown {
+		g.run = func(ctx context.Context) error {
+			return s.options.RunTest(ctx, s.options.Agent.Plugin, user, socket, s.options.Version)
+		}
+		s.rootless = s.rootless || !user.IsRoot()
+		if !s.user[user.UID] {
+			s.user[user.UID] = true
+			g.looks = userLooks(user, endpoint)
+		}
+	}
+	g.looks = append(g.looks, look{"api", user.String(), endpoint.Find})
+	s.groups = append(s.groups, g)
+}
+
+// addUser adds a host user whom tasks may name.
+func (s *subjects) addUser(name string) {
+	if !s.self.IsRoot() && name != s.self.Name {
+		s.skip("account", name)
+		return
+	}
+	user, account := rootless.FindAccount(name)
+	if user == rootless.Unknown {
+		s.rootless = true
+		s.groups = append(s.groups, group{looks: []look{one("account", name, func() finding.Finding { return account })}})
+		return
+	}
+	s.addEndpoint(s.registry.ForUser(user), "")
+}
+
+func (s *subjects) skip(id, subject string) {
+	s.groups = append(s.groups, group{looks: []look{one(id, subject, func() finding.Finding { return finding.Skip(id, subject, needsRoot) })}})
+}
+
+// userLooks are the looks at the user of an endpoint, apart from their podman.
+func userLooks(user rootless.User, endpoint *sockets.Endpoint) []look {
+	name := user.String()
+	return []look{
+		one("account", name, func() finding.Finding { _, f := rootless.FindAccount(name); return f }),
+		one("home", name, user.FindHome),
+		one("space", name, user.FindSpace),
+		one("subordinate-ids", name, user.FindSubordinateIDs),
+		{"runtime-dir", name, func(ctx context.Context) []finding.Finding {
+			units, err := endpoint.Units(ctx)
+			return []finding.Finding{user.FindRuntimeDir(err == nil && units.Manager == "active")}
+		}},
+		one("delegation", name, func() finding.Finding { return cgroupv2.FindDelegation(name, user.UID) }),
+		{"containers-conf", name, func(context.Context) []finding.Finding { return user.FindConfiguration() }},
+	}
+}
