@@ -51,6 +51,8 @@ func run(args []string) int {
 		return status(explain.Main(args[1:], os.Stdout))
 	case logs.Subcommand:
 		return status(logs.Main(ctx, args[1:], hclog.New(&hclog.LoggerOptions{Name: logs.Subcommand})))
+	case driver.RunTestSubcommand:
+		return driver.RunTestMain(ctx, os.Stdout, os.Stderr)
 	case "version", "-version", "--version":
 		fmt.Println("nomad-driver-podman", version)
 		return 0
