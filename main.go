@@ -68,6 +68,8 @@ func run(args []string) int {
 		return max(exit, status(err))
 	case logs.Subcommand:
 		return status(logs.Main(ctx, args[1:], hclog.New(&hclog.LoggerOptions{Name: logs.Subcommand})))
+	case driver.RunTestSubcommand:
+		return driver.RunTestMain(ctx, os.Stdout, os.Stderr)
 	case "version", "-version", "--version":
 		fmt.Println("nomad-driver-podman", version)
 		return 0

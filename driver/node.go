@@ -25,7 +25,9 @@ type node struct {
 	config   *config.Plugin
 	registry *sockets.Registry
 	logs     *logs.Client
-	self     rootless.User
+	// ensureLogs makes sure that the log process runs, with this plugin's binary.
+	ensureLogs func(context.Context) error
+	self       rootless.User
 	// broken are the socket blocks that cannot become an endpoint. They fail the tasks that name them and show in the
 	// fingerprint, and leave the rest of the node alone.
 	broken  map[string]error
@@ -72,7 +74,7 @@ func newNode(plugin *config.Plugin, logger hclog.Logger, changed func()) (*node,
 		return nil, fmt.Errorf("plugin option %q: %w", "state_dir", err)
 	}
 	node.postmortems = postmortem.In(plugin.StateDir)
-	node.logs = logs.NewClient(node.logSocket())
+	node.logs, node.ensureLogs = logs.NewClient(node.logSocket()), node.superviseLogs
 	node.destroyed = make(chan struct{}, 1)
 	node.ctx, node.cancel = context.WithCancel(context.Background())
 	return node, nil
@@ -195,8 +197,8 @@ func (n *node) named(option, name string) (*sockets.Endpoint, error) {
 	return nil, fmt.Errorf("config option %q: no socket block is called %q; this node has %q", option, name, known)
 }
 
-// ensureLogs makes sure that the log process runs, with this plugin's binary.
-func (n *node) ensureLogs(ctx context.Context) error {
+// superviseLogs has systemd run the log process.
+func (n *node) superviseLogs(ctx context.Context) error {
 	_, err := logs.Ensure(ctx, serviceManager{n.self}, n.logSocket(), filepath.Join(n.config.StateDir, "logs"))
 	return err
 }

@@ -20,6 +20,10 @@ import (
 
 // StartTask runs a task. When it fails nothing is left behind.
 func (d *Driver) StartTask(cfg *drivers.TaskConfig) (*drivers.TaskHandle, *drivers.DriverNetwork, error) {
+	return d.startTask(d.ctx, cfg)
+}
+
+func (d *Driver) startTask(ctx context.Context, cfg *drivers.TaskConfig) (*drivers.TaskHandle, *drivers.DriverNetwork, error) {
 	if _, exists := d.tasks.get(cfg.ID); exists {
 		return nil, nil, fmt.Errorf("task %s is started already", cfg.ID)
 	}
@@ -34,7 +38,7 @@ func (d *Driver) StartTask(cfg *drivers.TaskConfig) (*drivers.TaskHandle, *drive
 	for _, warning := range conf.Warnings {
 		d.say(cfg, "%s", warning)
 	}
-	ctx, cancel := context.WithTimeout(d.ctx, startTimeout+conf.PullTimeout)
+	ctx, cancel := context.WithTimeout(ctx, startTimeout+conf.PullTimeout)
 	defer cancel()
 	s := &start{driver: d, node: node, cfg: cfg, conf: conf, name: spec.ContainerName(cfg)}
 	node.learnID(cfg.NodeID)

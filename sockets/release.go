@@ -118,8 +118,8 @@ func (r *Registry) ReleaseUnused() error {
 	return err
 }
 
-// errInUse says that somebody else uses what was started.
-var errInUse = errors.New("containers run there")
+// ErrInUse says that somebody else uses what was started.
+var ErrInUse = errors.New("containers run there")
 
 // releaseIdle ends what was started for the endpoint, unless somebody has come to hold it.
 func (e *Endpoint) releaseIdle() {
@@ -128,24 +128,30 @@ func (e *Endpoint) releaseIdle() {
 		return // the registry is closed: what is noted is released by its successor
 	}
 	defer end()
+	err = e.Release(ctx)
+	if err == nil {
+		return
+	}
+	if !errors.Is(err, ErrInUse) {
+		e.registry.options.Logger.Warn("what was started for a host user cannot be ended", "of", e.client.owner, "error", err)
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.scheduleRelease()
+}
+
+// Release ends what was started for the endpoint, unless somebody holds it. The error is ErrInUse when the host user has
+// running containers.
+func (e *Endpoint) Release(ctx context.Context) error {
 	e.turn.Lock()
 	defer e.turn.Unlock()
 	e.mu.Lock()
 	held := e.holds > 0
 	e.mu.Unlock()
 	if held {
-		return
+		return nil
 	}
-	err = e.release(ctx)
-	if err == nil {
-		return
-	}
-	if !errors.Is(err, errInUse) {
-		e.registry.options.Logger.Warn("what was started for a host user cannot be ended", "of", e.client.owner, "error", err)
-	}
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	e.scheduleRelease()
+	return e.release(ctx)
 }
 
 // release ends what is noted, in the opposite order of its start.
@@ -196,7 +202,7 @@ func (e *Endpoint) releaseSocket(ctx context.Context, user rootless.User, stop b
 	case err != nil:
 		return err
 	case running:
-		return errInUse
+		return ErrInUse
 	case stop:
 		return manager.StopUnit(ctx, socketUnit)
 	}

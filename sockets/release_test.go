@@ -41,7 +41,7 @@ func TestRelease(t *testing.T) {
 		},
 		"a user who runs containers": {
 			later: func(h *fakeHost) { h.containers = true },
-			err:   errInUse,
+			err:   ErrInUse,
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
