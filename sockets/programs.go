@@ -211,7 +211,7 @@ func (p programs) look(ctx context.Context, wanted program) (finding.Finding, ve
 		if err != nil {
 			return finding.Unknown(wanted.id, finding.Host, fmt.Errorf("%s --version: %w", path, err)), version{}
 		}
-		line, _, _ := strings.Cut(text, "\n")
+		line, _, _ := strings.Cut(strings.TrimSpace(text), "\n")
 		return finding.Good(wanted.id, finding.Host, "%s (%s)", finding.Printable(line), path), parseVersion(line)
 	}
 	return finding.Finding{

@@ -89,10 +89,8 @@ func (a *Agent) merge(f *agentFile) {
 	set := func(value *string, to string) { *value = cmp.Or(to, *value) }
 	set(&a.DataDir, f.DataDir)
 	set(&a.PluginDir, f.PluginDir)
-	for _, client := range f.Client {
-		set(&a.AllocDir, client.AllocDir)
-		set(&a.CNIPath, client.CNIPath)
-	}
+	set(&a.AllocDir, f.Client.AllocDir)
+	set(&a.CNIPath, f.Client.CNIPath)
 }
 
 // setDefaults fills in what no file has set, as the agent does (command/agent.Command.readConfig).
@@ -139,7 +137,7 @@ type pluginBlock struct {
 type agentFile struct {
 	DataDir   string `hcl:"data_dir"`
 	PluginDir string `hcl:"plugin_dir"`
-	Client    []struct {
+	Client    struct {
 		AllocDir string `hcl:"alloc_dir"`
 		CNIPath  string `hcl:"cni_path"`
 	} `hcl:"client"`

@@ -74,6 +74,13 @@ plugin "nomad-driver-podman" {}`)
 	must.Eq(t, []string{"/a", "/c", "/c-alloc", "/c-cni"}, []string{agent.DataDir, agent.PluginDir, agent.AllocDir, agent.CNIPath})
 }
 
+// The files that this project shows are read as a whole.
+func TestFromAgentExamples(t *testing.T) {
+	agent, err := FromAgent("../../examples/agent/nomad.hcl", "../../examples/agent/podman.hcl")
+	must.NoError(t, err)
+	must.Eq(t, []string{"/opt/nomad/data", "/opt/nomad/plugins", "/usr/lib/cni"}, []string{agent.DataDir, agent.PluginDir, agent.CNIPath})
+}
+
 // What is wrong is told, and what could be read is there, with defaults for the rest.
 func TestFromAgentRefused(t *testing.T) {
 	for file, says := range map[string]string{
