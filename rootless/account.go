@@ -28,7 +28,8 @@ func FindAccount(name string) (User, finding.Finding) {
 	f := finding.Finding{ID: id, Subject: finding.Printable(name), Status: finding.Fail, Cause: err,
 		Seen: "/etc/passwd has no account " + strconv.Quote(finding.Printable(name)), Why: "no task can run as this host user"}
 	if creatable.MatchString(name) {
-		f.Remedy.Commands = []string{finding.Command("useradd", "--system", "--create-home", "--shell", "/usr/sbin/nologin", name)}
+		// Not of the system's UIDs, which rootless { min_uid } refuses unless told otherwise. Nobody can log in: it has no password.
+		f.Remedy.Commands = []string{finding.Command("useradd", "--create-home", "--shell", "/usr/sbin/nologin", name)}
 	} else {
 		f.Remedy.Advice = "name an account that exists; for a new one the name must start with a lower case letter and have only these, digits, - and _, at most 32"
 	}

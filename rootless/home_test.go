@@ -38,7 +38,7 @@ func TestFindAccount(t *testing.T) {
 	must.Eq(t, Unknown, u)
 	must.Eq(t, finding.Fail, f.Status)
 	must.ErrorIs(t, f.Err(), ErrUnknownUser)
-	must.Eq(t, []string{"useradd --system --create-home --shell /usr/sbin/nologin no-such-user"}, f.Remedy.Commands)
+	must.Eq(t, []string{"useradd --create-home --shell /usr/sbin/nologin no-such-user"}, f.Remedy.Commands)
 	must.False(t, f.Remedy.Safe)
 	for _, name := range []string{"", "-G", "4000000000", "a b", "a;b", "Team", "über", "a/b", "a:b", "abcdefghijklmnopqrstuvwxyz0123456", "a\n"} {
 		_, f := FindAccount(name)

@@ -212,6 +212,9 @@ func (p programs) look(ctx context.Context, wanted program) (finding.Finding, ve
 			return finding.Unknown(wanted.id, finding.Host, fmt.Errorf("%s --version: %w", path, err)), version{}
 		}
 		line, _, _ := strings.Cut(strings.TrimSpace(text), "\n")
+		if line == "" { // Debian's AppArmor profile of pasta lets it write to a terminal only
+			return finding.Good(wanted.id, finding.Host, "%s, which does not tell its version", path), version{}
+		}
 		return finding.Good(wanted.id, finding.Host, "%s (%s)", finding.Printable(line), path), parseVersion(line)
 	}
 	return finding.Finding{

@@ -57,6 +57,7 @@ func TestFindPrograms(t *testing.T) {
 		"old conmon":            {change: map[string]string{"usr/bin/conmon": "conmon version 2.0.26"}, id: "conmon", want: finding.Warn, why: "before 2.1.0"},
 		"podman's own conmon":   {change: map[string]string{"usr/libexec/podman/conmon": "conmon version 2.2.0"}, id: "conmon", want: finding.OK, seen: "/usr/libexec/podman/conmon"},
 		"configured conmon":     {change: map[string]string{"etc/containers/containers.conf": "[engine]\nconmon_path = ['/opt/c']", "opt/c": "conmon version 2.1.1"}, id: "conmon", want: finding.OK, seen: "/opt/c"},
+		"mute pasta":            {change: map[string]string{"usr/bin/pasta": "\n"}, id: "network-helper", want: finding.OK, seen: "/usr/bin/pasta, which does not tell its version"},
 		"crun":                  {id: "oci-runtime", want: finding.OK, seen: "crun version 1.21"},
 		"runc":                  {change: map[string]string{"usr/bin/crun": "", "usr/sbin/runc": "runc version 1.1.5"}, id: "oci-runtime", want: finding.OK, seen: "/usr/sbin/runc"},
 		"old runc":              {change: map[string]string{"usr/bin/crun": "", "usr/sbin/runc": "runc version 1.0.3"}, id: "oci-runtime", want: finding.Warn, why: "runc before 1.1.0"},
