@@ -175,8 +175,12 @@ func (r *runTest) makeDirectories(context.Context) error {
 		}
 	}
 	r.secret = uuid.Generate()
+	secret := filepath.Join(dirs.SecretsDir, secretFile)
+	if err := os.WriteFile(secret, []byte(r.secret), 0o600); err != nil {
+		return err
+	}
 	// Readable to all: not every kernel can show a rootless task root's own.
-	if err := os.WriteFile(filepath.Join(dirs.SecretsDir, secretFile), []byte(r.secret), 0o644); err != nil { //nolint:gosec // it is none
+	if err := os.Chmod(secret, 0o644); err != nil { //nolint:gosec // it is none
 		return err
 	}
 	if r.node.config.DisableLogs {
