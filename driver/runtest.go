@@ -106,10 +106,10 @@ func (r *runTest) run(ctx context.Context, own *config.Plugin) error {
 		{"making an image", r.importImage},
 		{"making the task's directories", r.makeDirectories},
 		{"starting the container", r.start},
-		{"waiting for its program", r.awaitReady},
-		{"measuring it", r.measure},
-		{"stopping it", r.stop},
-		{"comparing its output", r.compareOutput},
+		{"waiting for the container's program", r.awaitReady},
+		{"measuring the container", r.measure},
+		{"stopping the container", r.stop},
+		{"comparing the container's output", r.compareOutput},
 	} {
 		r.step = step.name
 		if err := step.do(ctx); err != nil {

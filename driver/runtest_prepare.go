@@ -85,13 +85,32 @@ func (r *runTest) activate(ctx context.Context) (err error) {
 	unhold := r.endpoint.Hold()
 	r.finally(func(ctx context.Context) error {
 		unhold()
-		if err := r.endpoint.Release(ctx); !errors.Is(err, sockets.ErrInUse) {
-			return err
-		}
-		return nil // somebody else has come to need it
+		return releaseEndpoint(ctx, r.endpoint)
 	})
 	r.client, err = r.endpoint.Activate(ctx)
 	return err
+}
+
+// A container's monitor ends some time after it, and until then the endpoint looks as if somebody had containers there.
+const (
+	releasePatience = 30 * time.Second
+	releasePace     = 500 * time.Millisecond
+)
+
+// releaseEndpoint ends what was started for the endpoint, unless somebody else has come to need it.
+func releaseEndpoint(ctx context.Context, endpoint *sockets.Endpoint) error {
+	others := time.After(releasePatience)
+	for {
+		err := endpoint.Release(ctx)
+		if !errors.Is(err, sockets.ErrInUse) {
+			return err
+		}
+		select {
+		case <-time.After(releasePace):
+		case <-others:
+			return nil
+		}
+	}
 }
 
 // importImage makes an image with nothing but this program, which is static.
@@ -156,8 +175,12 @@ func (r *runTest) makeDirectories(context.Context) error {
 		}
 	}
 	r.secret = uuid.Generate()
+	secret := filepath.Join(dirs.SecretsDir, secretFile)
+	if err := os.WriteFile(secret, []byte(r.secret), 0o600); err != nil {
+		return err
+	}
 	// Readable to all: not every kernel can show a rootless task root's own.
-	if err := os.WriteFile(filepath.Join(dirs.SecretsDir, secretFile), []byte(r.secret), 0o644); err != nil { //nolint:gosec // it is none
+	if err := os.Chmod(secret, 0o644); err != nil { //nolint:gosec // it is none
 		return err
 	}
 	if r.node.config.DisableLogs {

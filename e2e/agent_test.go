@@ -32,6 +32,12 @@ func restartAgent(t *testing.T, config []byte) {
 	must.NoError(t, os.WriteFile(pluginConfig, config, 0o644))
 	restarted := time.Now()
 	command(t, "systemctl", "restart", "nomad.service")
+	awaitDriver(t, restarted)
+}
+
+// awaitDriver waits for the driver of an agent that was restarted after a time.
+func awaitDriver(t *testing.T, restarted time.Time) {
+	t.Helper()
 	eventually(t, "the driver after the agent's restart", func() error {
 		node, err := readyNode()
 		if err != nil {

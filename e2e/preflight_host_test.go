@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -80,12 +81,10 @@ func TestPreflightChangesNothing(t *testing.T) {
 		must.SliceEmpty(t, changes(before, lookAtHost(t)))
 	})
 
-	t.Run("a run", func(t *testing.T) {
-		podmans := []string{user.home(".local"), user.home(".config"), user.home(".cache")}
-		before := lookAtHost(t, podmans...)
-		report, exit := preflight(t, append(args, "-run")...)
-		must.Eq(t, 0, exit, must.Sprint(report.bad()))
-		must.Eq(t, "ok", report.only(t, "run-test", user.name).Status)
+	podmans := []string{user.home(".local"), user.home(".config"), user.home(".cache")}
+	before := lookAtHost(t, podmans...)
+	nothingLeft := func(t *testing.T) {
+		t.Helper()
 		eventually(t, "the end of all that the run has started", func() error {
 			if left := changes(before, lookAtHost(t, podmans...)); len(left) > 0 {
 				return errors.New(strings.Join(left, "\n"))
@@ -99,6 +98,24 @@ func TestPreflightChangesNothing(t *testing.T) {
 		user.startManager(t)
 		must.SliceEmpty(t, user.containers(t))
 		must.Eq(t, "", user.podman(t, "images", "--all", "--quiet"))
+		command(t, "systemctl", "stop", fmt.Sprintf("user@%d.service", user.uid))
+	}
+
+	t.Run("an interrupted run", func(t *testing.T) {
+		cmd := exec.Command(preflightProgram, append([]string{"preflight", "-run"}, args...)...)
+		must.NoError(t, cmd.Start())
+		eventually(t, "the manager of "+user.name, func() error { return wantRunning(user, true) })
+		must.NoError(t, cmd.Process.Signal(os.Interrupt))
+		must.Error(t, cmd.Wait())
+		must.Eq(t, 130, cmd.ProcessState.ExitCode())
+		nothingLeft(t)
+	})
+
+	t.Run("a run", func(t *testing.T) {
+		report, exit := preflight(t, append(args, "-run")...)
+		must.Eq(t, 0, exit, must.Sprint(report.bad()))
+		must.Eq(t, "ok", report.only(t, "run-test", user.name).Status)
+		nothingLeft(t)
 	})
 }
 
@@ -110,13 +127,16 @@ func lookAtHost(t *testing.T, but ...string) map[string]string {
 	host := map[string]string{}
 	for _, top := range []string{"/etc", "/home", "/run", "/var/lib"} {
 		must.NoError(t, filepath.WalkDir(top, func(path string, entry fs.DirEntry, err error) error {
-			if err != nil {
-				return err
-			}
 			if slices.Contains(but, path) {
 				return fs.SkipDir
 			}
-			info, err := os.Lstat(path)
+			var info os.FileInfo
+			if err == nil {
+				info, err = os.Lstat(path)
+			}
+			if errors.Is(err, fs.ErrNotExist) {
+				return nil // gone meanwhile
+			}
 			if err != nil {
 				return err
 			}

@@ -135,7 +135,9 @@ func (u hostUser) remove(t *testing.T) {
 	_, _ = try("systemctl", "stop", fmt.Sprintf("user@%d.service", u.uid), fmt.Sprintf("user-%d.slice", u.uid))
 	must.False(t, u.managerRuns())
 	command(t, "userdel", "--remove", u.name)
+	// What remedies and the driver have noted of the UID, which another user may get.
 	must.NoError(t, os.RemoveAll(fmt.Sprintf("/run/systemd/system.control/user@%d.service.d", u.uid)))
+	must.NoError(t, os.RemoveAll(fmt.Sprintf("%s/started/%d.json", stateDir, u.uid)))
 }
 
 // startManager has systemd run the user's manager, until the user is removed.
