@@ -11,8 +11,10 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 
 	"github.com/shoenig/test/must"
@@ -119,11 +121,15 @@ func socketOf(name, user string) string {
 // guest makes a host user who has never run anything, and is removed with all of it when the test ends.
 func guest(t *testing.T, name string) hostUser {
 	t.Helper()
-	command(t, "useradd", "--create-home", name)
-	user := hostUser{name, lookupUID(t, name)}
+	// A UID of their own: logind may still be busy with forgetting the user before, and ends what it takes for theirs.
+	user := hostUser{name, 3000 + int(guests.Add(1))}
+	command(t, "useradd", "--create-home", "--uid", strconv.Itoa(user.uid), name)
 	t.Cleanup(func() { user.remove(t) })
 	return user
 }
+
+// guests is how many there have been.
+var guests atomic.Int32
 
 func (u hostUser) home(name ...string) string {
 	return filepath.Join(append([]string{"/home", u.name}, name...)...)
