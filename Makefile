@@ -51,8 +51,8 @@ test-e2e: build lab-deps ## Run the end-to-end tests in the lab [RUN=] [SUITE=] 
 test: test-unit test-e2e ## Run all tests on the main suite
 
 .PHONY: test-full
-test-full: test bench ## Run also the benchmarks, the long soak, and the redis job on every other suite
-	$(MAKE) test-e2e RUN=TestCycles TIMEOUT=60m TAGS="$(TAGS) soak"
+test-full: test bench ## Run also the benchmarks, the soak tests, and the redis job on every other suite
+	$(MAKE) test-e2e RUN='TestCycles|TestStorm|TestIdle' TIMEOUT=60m TAGS="$(TAGS) soak"
 	$(MAKE) test-e2e SUITE=bookworm RUN=TestRedis
 	$(MAKE) test-e2e SUITE=forky RUN=TestRedis
 

@@ -20,6 +20,7 @@ import (
 	"github.com/hashicorp/nomad/api"
 	"github.com/shoenig/test/must"
 	"golang.org/x/sync/errgroup"
+	"golang.org/x/sys/unix"
 
 	"nomad-driver-podman/cgroupv2"
 )
@@ -381,4 +382,12 @@ func sleepIn(b *testing.B, dir string) {
 		must.NoError(b, process.Process.Kill())
 		_ = process.Wait() // killed
 	})
+}
+
+// processorTime is what a process has used, with all its threads: the clock of clock_getcpuclockid(3).
+func processorTime(t testing.TB, pid int) time.Duration {
+	t.Helper()
+	var used unix.Timespec
+	must.NoError(t, unix.ClockGettime(int32(^pid<<3|2), &used)) // 2: CPUCLOCK_SCHED of Linux' posix-timers.h
+	return time.Duration(used.Nano())
 }

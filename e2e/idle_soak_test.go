@@ -1,4 +1,4 @@
-//go:build e2e
+//go:build e2e && soak
 
 package e2e
 
@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"github.com/shoenig/test/must"
-	"golang.org/x/sys/unix"
 )
 
 // Endpoints cost nothing while nobody needs them: four of the twenty are active and watched, the others are only known.
@@ -26,12 +25,4 @@ func TestIdle(t *testing.T) {
 	t.Logf("%s of processor time in %s", used, quietTime)
 	// Half a hundredth of a processor that is emulated.
 	must.LessEq(t, quietTime/200, used)
-}
-
-// processorTime is what a process has used, with all its threads: the clock of clock_getcpuclockid(3).
-func processorTime(t testing.TB, pid int) time.Duration {
-	t.Helper()
-	var used unix.Timespec
-	must.NoError(t, unix.ClockGettime(int32(^pid<<3|2), &used)) // 2: CPUCLOCK_SCHED of Linux' posix-timers.h
-	return time.Duration(used.Nano())
 }
