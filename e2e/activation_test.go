@@ -100,8 +100,9 @@ func TestTroubles(t *testing.T) {
 	}
 
 	t.Run("the podman service is killed while a task starts", func(t *testing.T) {
-		// podman forgets the network namespace that it was just making, with the pasta in it. They end with the manager.
-		t.Cleanup(func() { command(t, "systemctl", "stop", "user@2001.service") })
+		// podman forgets the network namespace that it was just making, with the pasta in it, which ends with the manager, and
+		// its name in the runtime directory, which is kept for a user who lingers.
+		t.Cleanup(func() { command(t, "systemctl", "stop", "user@2001.service", "user-runtime-dir@2001.service") })
 		j := run(t, "routing", only("unnamed"), retried)
 		eventually(t, "the podman service of team-a", func() error {
 			pid := teamA.systemctl(t, "show", "--property=MainPID", "--value", "podman.service")
