@@ -105,7 +105,7 @@ var troubles = []trouble{
 		},
 	},
 	{
-		what: "storage driver vfs", own: true, id: "storage", status: "warn", seen: "vfs", remedy: "podman system reset --force", mended: byFix,
+		what: "storage driver vfs", own: true, id: "storage", status: "warn", seen: "vfs", remedy: "containers/storage.vfs", mended: byFix,
 		happen: func(t *testing.T, user hostUser) func() {
 			user.has(t, ".config/containers/storage.conf", "[storage]\ndriver = \"vfs\"\n")
 			user.startManager(t)
@@ -188,7 +188,7 @@ var troubles = []trouble{
 		},
 	},
 	{
-		what: "the agent has a /tmp of its own", id: "agent-unit", host: true, status: "warn", seen: "PrivateTmp=yes", remedy: "PrivateTmp=no", mended: byFix,
+		what: "the agent has a /tmp of its own", id: "agent-unit", host: true, status: "warn", seen: "PrivateTmp=yes", remedy: "PrivateTmp=no", mended: byCommands,
 		happen: func(t *testing.T, _ hostUser) func() {
 			const dir = "/etc/systemd/system/nomad.service.d"
 			must.NoError(t, os.MkdirAll(dir, 0o755))

@@ -86,7 +86,7 @@ func (s *subjects) hostLooks() []look {
 	return []look{
 		one("kernel", host, findKernel),
 		one("cgroup-mode", host, func() finding.Finding { return cgroupv2.FindMode(s.rootless) }),
-		{"systemd", host, sockets.FindSystemd},
+		{"systemd", host, func(ctx context.Context) []finding.Finding { return sockets.FindSystemd(ctx, s.rootless) }},
 		ofUsers("user-namespaces", rootless.FindNamespaces),
 		ofUsers("id-helpers", rootless.FindIDHelpers),
 		{"podman", host, func(ctx context.Context) []finding.Finding { return sockets.FindPrograms(ctx, s.rootless) }},

@@ -122,10 +122,14 @@ func findAgentUnit(ctx context.Context, unit, proc string, connect func(context.
 	return f
 }
 
-// suffers tells in the finding which settings tasks suffer from, and how to set them otherwise.
+// suffers tells in the finding which settings tasks suffer from, and how to set them otherwise. The drop-in always has all
+// settings that may be wrong: it may have mended one of them already. It is not safe, for sandboxing is somebody's will.
 func suffers(f *finding.Finding, unit string, props map[string]any) bool {
 	var seen, why, lines []string
 	for _, setting := range agentSettings {
+		if line := setting.name + "=" + setting.mend; !slices.Contains(lines, line) {
+			lines = append(lines, line)
+		}
 		value := setting.wrong(props[setting.name])
 		if value == "" {
 			continue
@@ -134,7 +138,6 @@ func suffers(f *finding.Finding, unit string, props map[string]any) bool {
 			f.Status = setting.means
 		}
 		seen = append(seen, setting.name+"="+value)
-		lines = append(lines, setting.name+"="+setting.mend)
 		if !slices.Contains(why, setting.why) {
 			why = append(why, setting.why)
 		}
@@ -146,20 +149,19 @@ func suffers(f *finding.Finding, unit string, props map[string]any) bool {
 	f.Why = strings.Join(why, "; ")
 	f.Remedy = finding.Remedy{
 		Commands: dropIn(unit, "Service", lines...),
-		Advice:   "a change of namespaces is effective when the agent is restarted (systemctl restart " + unit + "); tasks go on meanwhile",
-		Safe:     true,
+		Advice:   "this ends the agent's sandboxing; a change of namespaces is effective when the agent is restarted (systemctl restart " + unit + "); tasks go on meanwhile",
 	}
 	return true
 }
 
-// dropIn are the commands that add settings to a unit of the system's (systemd.unit(5)). The file is read after those that
-// an administrator is likely to have made, and keeps what it says already.
+// dropIn are the commands that give a unit of the system's these settings (systemd.unit(5)), in a file of the driver's own
+// that is read after those that an administrator is likely to have made.
 func dropIn(unit, section string, settings ...string) []string {
 	dir := "/etc/systemd/system/" + unit + ".d"
 	text := fmt.Sprintf(`[%s]\n%s\n`, section, strings.Join(settings, `\n`))
 	return []string{
 		finding.Command("mkdir", "-p", dir),
-		finding.Command("printf", text) + " >>" + finding.Command(dir+"/zz-nomad-driver-podman.conf"),
+		finding.Command("printf", text) + " >" + finding.Command(dir+"/zz-nomad-driver-podman.conf"),
 		"systemctl daemon-reload",
 	}
 }

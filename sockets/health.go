@@ -11,28 +11,18 @@ import (
 )
 
 // Find looks at the endpoint: its user's manager, podman.socket, and podman behind it. It starts nothing, except that
-// systemd starts podman for a socket that listens.
+// systemd starts podman for a socket that listens. podman may take as long as ctx lasts, for which the first answer of a
+// new user's is a reason; systemd may not.
 func (e *Endpoint) Find(ctx context.Context) []finding.Finding {
-	ctx, cancel := context.WithTimeout(ctx, 2*lookTimeout)
-	defer cancel()
 	if !e.managed {
 		return e.findConfigured(ctx)
 	}
 	if err := e.registry.permit(e.User()); err != nil {
 		return []finding.Finding{e.unusable("podman-socket", err)}
 	}
-	var found []finding.Finding
-	runs := true
-	if e.Rootless() {
-		found, runs = e.findManager(ctx)
-	}
-	unit, listens := e.findSocketUnit(ctx, runs)
-	found = append(found, unit)
-	if !e.Rootless() {
-		found = append(found, e.findAccess())
-	}
-	if !listens {
-		return append(found, e.skipPodman(socketUnit+" is not active: podman is asked when it is")...)
+	found, silent := e.findUnits(ctx)
+	if silent != "" {
+		return append(found, e.skipPodman(silent)...)
 	}
 	return append(found, e.findPodman(ctx)...)
 }
@@ -43,9 +33,6 @@ func (e *Endpoint) findConfigured(ctx context.Context) []finding.Finding {
 	if err == nil {
 		err = e.registry.permit(owner)
 	}
-	if err == nil {
-		err = e.checkUser()
-	}
 	if err != nil {
 		f := e.unusable("socket", err)
 		if errors.Is(err, fs.ErrNotExist) {
@@ -54,10 +41,47 @@ func (e *Endpoint) findConfigured(ctx context.Context) []finding.Finding {
 		return []finding.Finding{f}
 	}
 	found := []finding.Finding{finding.Good("socket", e.name, "%s belongs to %s", e.path, owner)}
-	if owner.IsRoot() {
+	switch {
+	case owner.IsRoot():
 		found = append(found, e.findAccess())
+	case e.registry.checkHost() != nil:
+		return append(found, e.skipPodman("see cgroup-mode")...)
 	}
 	return append(found, e.findPodman(ctx)...)
+}
+
+// findUnits looks at the user's manager and at podman.socket, and tells why podman is not asked. silent is empty when it is.
+func (e *Endpoint) findUnits(ctx context.Context) (found []finding.Finding, silent string) {
+	ctx, cancel := context.WithTimeoutCause(ctx, lookTimeout, fmt.Errorf("systemd did not answer within %s: %w", lookTimeout, context.DeadlineExceeded))
+	defer cancel()
+	runs := true
+	if e.Rootless() {
+		found, runs = e.findManager(ctx)
+		if other := e.refused(); other != "" {
+			silent = "see " + other
+			return append(found, finding.Skip("podman-socket", e.subject(), "%s", silent)), silent
+		}
+	}
+	unit, listens := e.findSocketUnit(ctx, runs)
+	if found = append(found, unit); !e.Rootless() {
+		found = append(found, e.findAccess())
+	}
+	if !listens {
+		silent = socketUnit + " is not active: podman is asked when it is"
+	}
+	return found, silent
+}
+
+// refused is the ID of the finding that says why the driver starts no podman of a host user, and what to do; empty when
+// it does.
+func (e *Endpoint) refused() string {
+	switch {
+	case e.registry.checkHost() != nil:
+		return "cgroup-mode"
+	case e.registry.checkIDs(e.User()) != nil:
+		return "subordinate-ids"
+	}
+	return ""
 }
 
 // subject is of whom findings about the endpoint are: of the host user whose podman.socket it is, else of the configured
@@ -69,8 +93,11 @@ func (e *Endpoint) subject() string {
 	return e.name
 }
 
-// unusable is the finding about an error that says itself what to do.
+// unusable is the finding about an error that says itself what to do. What does not answer in time may still be usable.
 func (e *Endpoint) unusable(id string, err error) finding.Finding {
+	if errors.Is(err, context.DeadlineExceeded) {
+		return finding.Unknown(id, e.subject(), err)
+	}
 	return finding.Finding{ID: id, Subject: e.subject(), Status: finding.Fail, Seen: err.Error(), Why: "no task can use this podman", Cause: err}
 }
 
@@ -104,9 +131,9 @@ func (e *Endpoint) managerState(ctx context.Context, system manager, load, activ
 		f.Remedy.Commands = []string{finding.Command("systemctl", "unmask", unit)}
 	case active == "failed":
 		f.Status, f.Why = finding.Warn, "the tasks of the host user have ended with it"
-		// The runtime directory as in freshRuntimeDir.
+		// The runtime directory as in freshRuntimeDir, unless somebody has started the manager since: it would end with it.
 		if !system.LoggedIn(ctx, user.UID) {
-			f.Remedy.Commands = []string{finding.Command("systemctl", "stop", runtimeDirUnit(user))}
+			f.Remedy.Commands = []string{"if systemctl is-failed --quiet " + unit + "; then systemctl stop " + runtimeDirUnit(user) + "; fi"}
 		}
 		f.Remedy.Commands = append(f.Remedy.Commands, finding.Command("systemctl", "start", unit))
 		f.Remedy.Safe = true
@@ -149,9 +176,6 @@ func (e *Endpoint) findLingering(ctx context.Context, system manager) finding.Fi
 // findSocketUnit looks at podman.socket, and tells whether it listens. runs says whether its manager does.
 func (e *Endpoint) findSocketUnit(ctx context.Context, runs bool) (f finding.Finding, listens bool) {
 	const id = "podman-socket"
-	if err := e.checkUser(); err != nil {
-		return e.unusable(id, err), false
-	}
 	file, err := e.findOwnUnitFile()
 	switch {
 	case err != nil:

@@ -1,6 +1,7 @@
 package sockets
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -12,6 +13,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/shoenig/test/must"
 
@@ -41,7 +43,7 @@ func TestFindUser(t *testing.T) {
 		"manager runs":             {id: "manager", want: finding.OK, seen: "user@65534.service is active"},
 		"manager does not run":     {host: func(h *fakeHost) { h.manager = "inactive" }, id: "manager", want: finding.OK, seen: "started when a task needs it"},
 		"an agent without root":    {agent: 65534, host: func(h *fakeHost) { h.manager = "inactive" }, id: "manager", want: finding.Fail, commands: []string{"loginctl enable-linger x"}, safe: true},
-		"manager has failed":       {host: func(h *fakeHost) { h.manager = "failed" }, id: "manager", want: finding.Warn, commands: []string{"systemctl stop user-runtime-dir@65534.service", "systemctl start user@65534.service"}, safe: true},
+		"manager has failed":       {host: func(h *fakeHost) { h.manager = "failed" }, id: "manager", want: finding.Warn, commands: []string{"if systemctl is-failed --quiet user@65534.service; then systemctl stop user-runtime-dir@65534.service; fi", "systemctl start user@65534.service"}, safe: true},
 		"failed while logged in":   {host: func(h *fakeHost) { h.manager, h.loggedIn = "failed", true }, id: "manager", want: finding.Warn, commands: []string{"systemctl start user@65534.service"}, safe: true},
 		"manager is masked":        {host: func(h *fakeHost) { h.manager, h.managerLoad = "inactive", "masked" }, id: "manager", want: finding.Fail, commands: []string{"systemctl unmask user@65534.service"}},
 		"no systemd":               {host: func(h *fakeHost) { h.fail["system bus"] = errors.New("no bus") }, id: "manager", want: finding.Skipped},
@@ -53,8 +55,10 @@ func TestFindUser(t *testing.T) {
 		"socket":                   {id: "podman-socket", want: finding.OK, seen: "podman.socket is active"},
 		"socket does not listen":   {host: func(h *fakeHost) { h.socket = "inactive" }, id: "podman-socket", want: finding.OK, seen: "is inactive; it is started"},
 		"masked, systemd says":     {host: func(h *fakeHost) { h.load = "masked" }, id: "podman-socket", want: finding.Fail, seen: "is masked", commands: []string{"systemctl --user --machine=x@ unmask podman.socket"}},
-		"the user's IDs":           {host: func(h *fakeHost) { h.fail["IDs"] = errors.New("too few; do this") }, id: "podman-socket", want: finding.Fail, seen: "too few; do this"},
-		"the host's cgroups":       {host: func(h *fakeHost) { h.fail["host"] = errors.New("cgroup v1") }, id: "podman-socket", want: finding.Fail, seen: "cgroup v1"},
+		"the user's IDs":           {host: func(h *fakeHost) { h.fail["IDs"] = errors.New("too few; do this") }, id: "podman-socket", want: finding.Skipped, seen: "see subordinate-ids"},
+		"no IDs, no podman":        {host: func(h *fakeHost) { h.fail["IDs"] = errors.New("too few") }, id: "api", want: finding.Skipped, seen: "see subordinate-ids"},
+		"the host's cgroups":       {host: func(h *fakeHost) { h.fail["host"] = errors.New("cgroup v1") }, id: "podman-socket", want: finding.Skipped, seen: "see cgroup-mode"},
+		"the user's bus hangs":     {host: func(h *fakeHost) { h.fail["user bus"] = context.DeadlineExceeded }, id: "podman-socket", want: finding.Warn, seen: "cannot be told"},
 		"no bus of the user":       {host: func(h *fakeHost) { h.fail["user bus"] = os.ErrNotExist }, id: "podman-socket", want: finding.Fail, commands: finding.Install("dbus-user-session", "dbus-broker").Commands},
 		"nobody to ask":            {host: func(h *fakeHost) { h.socket = "inactive" }, id: "api", want: finding.Skipped, seen: "podman is asked when it is"},
 		"no podman, no storage":    {host: func(h *fakeHost) { h.socket = "inactive" }, id: "storage", want: finding.Skipped},
@@ -138,40 +142,45 @@ func answers(info string, lists map[string]string) http.HandlerFunc {
 	}
 }
 
-const infoFormat = `{"version":{"APIVersion":"5.4.2","Version":%q},"store":{"graphDriverName":%q},"host":{"databaseBackend":%q,"cgroupManager":"systemd","networkBackend":"netavark","ociRuntime":{"name":"crun"}}}`
+const infoFormat = `{"version":{"APIVersion":"5.4.2","Version":%q},"store":{"graphDriverName":%q,"graphRoot":%q,"runRoot":%q},"host":{"databaseBackend":%q,"cgroupManager":"systemd","networkBackend":"netavark","ociRuntime":{"name":"crun"}}}`
 
 func TestFindPodman(t *testing.T) {
 	for name, test := range map[string]struct {
 		version, storage, database string
+		root, run                  string
 		lists                      map[string]string
 		id                         string
 		want                       finding.Status
 		seen, advice               string
 		safe                       bool
 	}{
-		"answers":          {id: "api", want: finding.OK, seen: "podman 5.4.2 answers; it has the OCI runtime crun, the cgroup manager systemd and networks of netavark"},
-		"overlay":          {id: "storage", want: finding.OK, seen: "overlay"},
-		"vfs":              {storage: "vfs", id: "storage", want: finding.Warn, seen: "vfs", safe: true},
-		"vfs with images":  {storage: "vfs", lists: map[string]string{"images": "[{}]"}, id: "storage", want: finding.Warn, advice: "podman system reset"},
-		"vfs with secrets": {storage: "vfs", lists: map[string]string{"secrets": "[{}]"}, id: "storage", want: finding.Warn, advice: "podman system reset"},
-		"vfs, no answer":   {storage: "vfs", lists: map[string]string{"volumes": "?"}, id: "storage", want: finding.Warn, advice: "podman system reset"},
-		"sqlite":           {id: "database", want: finding.OK, seen: "sqlite"},
-		"does not say":     {database: "-", id: "database", want: finding.Skipped},
-		"boltdb":           {database: "boltdb", id: "database", want: finding.Warn, seen: "BoltDB", advice: "upgrade podman to 5.8.1"},
-		"boltdb in 5.8":    {version: "5.8.2", database: "boltdb", id: "database", want: finding.Warn, advice: "--migrate-db"},
+		"answers":           {id: "api", want: finding.OK, seen: "podman 5.4.2 answers; it has the OCI runtime crun, the cgroup manager systemd and networks of netavark"},
+		"overlay":           {id: "storage", want: finding.OK, seen: "overlay"},
+		"vfs":               {storage: "vfs", id: "storage", want: finding.Warn, seen: "vfs", safe: true},
+		"vfs, place chosen": {storage: "vfs", root: "/srv/x", id: "storage", want: finding.Warn, advice: "podman system reset"},
+		"vfs, state chosen": {storage: "vfs", run: "/srv/x", id: "storage", want: finding.Warn, advice: "podman system reset"},
+		"vfs with pods":     {storage: "vfs", lists: map[string]string{"pods": "[{}]"}, id: "storage", want: finding.Warn, advice: "podman system reset"},
+		"vfs with images":   {storage: "vfs", lists: map[string]string{"images": "[{}]"}, id: "storage", want: finding.Warn, advice: "podman system reset"},
+		"vfs with secrets":  {storage: "vfs", lists: map[string]string{"secrets": "[{}]"}, id: "storage", want: finding.Warn, advice: "podman system reset"},
+		"vfs, no answer":    {storage: "vfs", lists: map[string]string{"volumes": "?"}, id: "storage", want: finding.Warn, advice: "podman system reset"},
+		"sqlite":            {id: "database", want: finding.OK, seen: "sqlite"},
+		"does not say":      {database: "-", id: "database", want: finding.Skipped},
+		"boltdb":            {database: "boltdb", id: "database", want: finding.Warn, seen: "BoltDB", advice: "upgrade podman to 5.8.1"},
+		"boltdb in 5.8":     {version: "5.8.2", database: "boltdb", id: "database", want: finding.Warn, advice: "--migrate-db"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			needRoot(t)
 			h, e, _ := newFakeHost(t, 0, Options{})
 			must.NoError(t, os.Chmod(filepath.Dir(h.path), 0o755))
-			e.user.UID, e.user.GID = 65534, 65534
+			e.user.UID, e.user.GID, e.user.Home = 65534, 65534, "/home/x"
 			orElse := func(text, otherwise string) string {
 				if text == "" {
 					return otherwise
 				}
 				return strings.Trim(text, "-")
 			}
-			serve(t, e.path, answers(fmt.Sprintf(infoFormat, orElse(test.version, "5.4.2"), orElse(test.storage, "overlay"), orElse(test.database, "sqlite")), test.lists))
+			serve(t, e.path, answers(fmt.Sprintf(infoFormat, orElse(test.version, "5.4.2"), orElse(test.storage, "overlay"), orElse(test.root, "/home/x/.local/share/containers/storage"),
+				orElse(test.run, "/run/user/65534/containers"), orElse(test.database, "sqlite")), test.lists))
 			must.NoError(t, os.Chmod(e.path, 0o777))
 			f := one(t, e.findPodman(t.Context()), test.id)
 			must.EqOp(t, test.want, f.Status, must.Sprint(f))
@@ -187,53 +196,111 @@ func TestFindPodman(t *testing.T) {
 func TestFindPodmanOfLiar(t *testing.T) {
 	_, e, _ := newFakeHost(t, uint32(os.Geteuid()), Options{})
 	long := strings.Repeat("x", 1000) + "\u001b[31m"
-	serve(t, e.path, answers(fmt.Sprintf(infoFormat, long, long, long), nil))
+	serve(t, e.path, answers(fmt.Sprintf(infoFormat, long, long, long, long, long), nil))
 	for _, f := range e.findPodman(t.Context()) {
 		must.Less(t, 1000, len(f.Seen))
 		must.StrNotContains(t, f.Seen, "\x1b")
 	}
 }
 
-// The commands that give a user another storage driver keep what else the user's file says.
+// What does not answer in time is not known, and the caller says how long that is.
+func TestFindSlowPodman(t *testing.T) {
+	_, e, _ := newFakeHost(t, uint32(os.Geteuid()), Options{})
+	serve(t, e.path, func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() })
+	tooLong := fmt.Errorf("too long: %w", context.DeadlineExceeded)
+	ctx, cancel := context.WithTimeoutCause(t.Context(), time.Millisecond, tooLong)
+	defer cancel()
+	found := e.findPodman(ctx)
+	api := one(t, found, "api")
+	must.EqOp(t, finding.Warn, api.Status)
+	must.StrContains(t, api.Seen, "cannot be told")
+	must.ErrorIs(t, api.Cause, tooLong)
+	must.EqOp(t, finding.Skipped, one(t, found, "storage").Status)
+
+	// The time that the configuration gives podman is not for the first answer of a new user's.
+	_, e, _ = newFakeHost(t, uint32(os.Geteuid()), Options{Timeout: time.Nanosecond})
+	serve(t, e.path, answers(fmt.Sprintf(infoFormat, "5.4.2", "overlay", "", "", "sqlite"), nil))
+	must.EqOp(t, finding.OK, one(t, e.findPodman(t.Context()), "api").Status)
+}
+
 func TestToOverlay(t *testing.T) {
 	needRoot(t)
 	h, e, _ := newFakeHost(t, 0, Options{})
-	home := filepath.Dir(h.path)
-	must.NoError(t, os.Chmod(home, 0o755))
+	must.NoError(t, os.Chmod(filepath.Dir(h.path), 0o755))
 	serve(t, e.path, answers("", nil))
 	must.NoError(t, os.Chmod(e.path, 0o777))
-	e.user.UID, e.user.GID, e.user.Home = 65534, 65534, home
-	machine := "--machine=x@"
-	begin := []string{
-		"systemctl --user " + machine + " stop podman.socket podman.service",
-		"systemd-run --user " + machine + " --wait --quiet --collect podman system reset --force",
-	}
-	end := "systemctl --user " + machine + " start podman.socket"
-	file := home + "/.config/containers/storage.conf"
-	commands := e.toOverlay(t.Context()).Commands
-	must.Eq(t, slices.Concat(begin, []string{
-		"runuser -u x -- mkdir -p " + home + "/.config/containers",
-		`printf '[storage]\ndriver = "overlay"\n' | runuser -u x -- tee ` + file + " >/dev/null",
-		end,
-	}), commands)
-
-	must.NoError(t, os.MkdirAll(filepath.Dir(file), 0o755))
-	must.NoError(t, os.WriteFile(file, []byte("[storage]\n  driver=\"vfs\"\nrunroot = \"/driver = x\"\n"), 0o644))
-	commands = e.toOverlay(t.Context()).Commands
-	must.Len(t, 4, commands)
-	edit, found := strings.CutPrefix(commands[2], "runuser -u x -- ")
-	must.True(t, found)
-	must.NoError(t, exec.Command("sh", "-c", edit).Run())
-	text, err := os.ReadFile(file)
-	must.NoError(t, err)
-	must.EqOp(t, "[storage]\n  driver= \"overlay\"\nrunroot = \"/driver = x\"\n", string(text))
+	e.user.UID, e.user.GID, e.user.Home = 65534, 65534, "/home/x"
+	info := Info{GraphRoot: "/home/x/.local/share/containers/storage", RunRoot: "/run/user/65534/containers"}
+	remedy := e.toOverlay(t.Context(), info)
+	must.True(t, remedy.Safe)
+	must.Len(t, 1, remedy.Commands)
+	must.StrHasPrefix(t, "systemd-run --user --machine=x@ --wait --collect sh -c ", remedy.Commands[0])
+	must.StrNotContains(t, remedy.Commands[0], "reset")
 
 	for _, nobody := range []func(){
 		func() { e.registry.agent = 1 },
 		func() { e.registry.agent, e.managed = 0, false },
 	} {
 		nobody()
-		must.SliceEmpty(t, e.toOverlay(t.Context()).Commands)
+		must.SliceEmpty(t, e.toOverlay(t.Context(), info).Commands)
+	}
+}
+
+// The script that gives a user another storage keeps the old one, touches nothing of one that is not empty, and starts
+// podman.socket whatever happens.
+func TestOverlayScript(t *testing.T) {
+	for name, test := range map[string]struct {
+		podman    string // what podman says to its arguments
+		conf      string
+		aside     bool // that place is taken
+		moved     bool
+		afterward string
+	}{
+		"empty":            {conf: "[storage]\n  driver=\"vfs\"\nrunroot = \"/driver = x\"\n", moved: true, afterward: "[storage]\n  driver= \"overlay\"\nrunroot = \"/driver = x\"\n"},
+		"no storage.conf":  {moved: true},
+		"place taken":      {conf: "[storage]\ndriver = \"vfs\"\n", aside: true, afterward: "[storage]\ndriver = \"vfs\"\n"},
+		"a container":      {podman: `case $1 in ps) echo 1;; esac`},
+		"an image":         {podman: `case $1 in images) echo 1;; esac`},
+		"a volume":         {podman: `case $1 in volume) echo 1;; esac`},
+		"a pod":            {podman: `case $1 in pod) echo 1;; esac`},
+		"a secret":         {podman: `case $1 in secret) echo 1;; esac`},
+		"a network":        {podman: `case $1 in network) echo mine;; esac`},
+		"no answer":        {podman: `case $1 in images) exit 125;; esac`},
+		"no answer at all": {podman: `exit 125`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			home := filepath.Join(t.TempDir(), "it's home")
+			storage, conf, bin := filepath.Join(home, "storage"), filepath.Join(home, "storage.conf"), filepath.Join(home, "bin")
+			must.NoError(t, os.MkdirAll(bin, 0o755))
+			must.NoError(t, os.MkdirAll(filepath.Join(storage, "vfs"), 0o755))
+			if test.aside {
+				must.NoError(t, os.MkdirAll(filepath.Join(storage+".vfs", "vfs"), 0o755))
+			}
+			if test.conf != "" {
+				must.NoError(t, os.WriteFile(conf, []byte(test.conf), 0o644))
+			}
+			for program, text := range map[string]string{
+				"podman":    test.podman + "\ncase $1 in network) echo podman;; esac",
+				"systemctl": `echo "$@" >>"$OUT"`,
+			} {
+				must.NoError(t, os.WriteFile(filepath.Join(bin, program), []byte("#!/bin/sh\n"+text+"\n"), 0o755))
+			}
+			out := filepath.Join(home, "out")
+			cmd := exec.Command("sh", "-c", overlayScript(storage, conf))
+			cmd.Env = []string{"PATH=" + bin + ":" + os.Getenv("PATH"), "OUT=" + out}
+			err := cmd.Run()
+			must.EqOp(t, test.moved, err == nil, must.Sprint(err))
+			said, err := os.ReadFile(out)
+			must.NoError(t, err)
+			must.EqOp(t, "--user stop podman.socket podman.service\n--user start podman.socket\n", string(said))
+			_, err = os.Stat(storage)
+			must.EqOp(t, test.moved, errors.Is(err, fs.ErrNotExist))
+			_, err = os.Stat(storage + ".vfs/vfs")
+			must.EqOp(t, test.moved || test.aside, err == nil)
+			text, err := os.ReadFile(conf)
+			must.EqOp(t, test.afterward, string(text))
+			must.EqOp(t, test.conf == "", errors.Is(err, fs.ErrNotExist))
+		})
 	}
 }
 
@@ -251,7 +318,7 @@ func TestFindConfigured(t *testing.T) {
 	must.ErrorIs(t, found[0].Err(), fs.ErrNotExist)
 	must.StrContains(t, found[0].Remedy.Advice, "host_user")
 
-	serve(t, e.path, answers(fmt.Sprintf(infoFormat, "5.4.2", "vfs", "sqlite"), nil))
+	serve(t, e.path, answers(fmt.Sprintf(infoFormat, "5.4.2", "vfs", "/srv/x", "/run/x", "sqlite"), nil))
 	found = e.Find(t.Context())
 	must.EqOp(t, finding.OK, one(t, found, "socket").Status)
 	must.EqOp(t, finding.OK, one(t, found, "api").Status)
@@ -302,7 +369,7 @@ func TestFindAccess(t *testing.T) {
 			must.False(t, f.Remedy.Safe)
 			must.Eq(t, []string{
 				"mkdir -p /etc/systemd/system/podman.socket.d",
-				`printf '[Socket]\nSocketMode=0600\nSocketUser=root\nSocketGroup=root\n' >>/etc/systemd/system/podman.socket.d/zz-nomad-driver-podman.conf`,
+				`printf '[Socket]\nSocketMode=0600\nSocketUser=root\nSocketGroup=root\n' >/etc/systemd/system/podman.socket.d/zz-nomad-driver-podman.conf`,
 				"systemctl daemon-reload",
 				"chmod 0600 " + h.path,
 				"chown root:root " + h.path,

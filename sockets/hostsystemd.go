@@ -54,12 +54,12 @@ func (s *Systemd) PingLogind(ctx context.Context) error {
 	return unitError(s.bus.Object(login1, "/org/freedesktop/login1").CallWithContext(ctx, "org.freedesktop.DBus.Peer.Ping", dbus.FlagNoAutoStart).Err)
 }
 
-// FindSystemd looks at the system's systemd and bus.
-func FindSystemd(ctx context.Context) []finding.Finding {
-	return findSystemd(ctx, programs{root: "/", run: askVersion}, connectHost)
+// FindSystemd looks at the system's systemd and bus. rootless says whether host users are to have containers.
+func FindSystemd(ctx context.Context, rootless bool) []finding.Finding {
+	return findSystemd(ctx, programs{root: "/", run: askVersion}, rootless, connectHost)
 }
 
-func findSystemd(ctx context.Context, host programs, connect func(context.Context) (hostSystemd, error)) []finding.Finding {
+func findSystemd(ctx context.Context, host programs, rootless bool, connect func(context.Context) (hostSystemd, error)) []finding.Finding {
 	ctx, cancel := context.WithTimeout(ctx, lookTimeout)
 	defer cancel()
 	// What sd_booted(3) looks at.
@@ -75,7 +75,7 @@ func findSystemd(ctx context.Context, host programs, connect func(context.Contex
 		return []finding.Finding{finding.Skip("systemd", finding.Host, "it runs, and tells its version over the bus"), noBus(err)}
 	}
 	defer system.Close()
-	return []finding.Finding{findVersion(ctx, system), findBus(ctx, host, system)}
+	return []finding.Finding{findVersion(ctx, system), findBus(ctx, host, rootless, system)}
 }
 
 func noBus(err error) finding.Finding {
@@ -111,7 +111,7 @@ func findVersion(ctx context.Context, system hostSystemd) finding.Finding {
 }
 
 // findBus looks which program the bus is, and whether logind is there.
-func findBus(ctx context.Context, host programs, system hostSystemd) finding.Finding {
+func findBus(ctx context.Context, host programs, rootless bool, system hostSystemd) finding.Finding {
 	const id = "bus"
 	// The unit of the bus that is in use has this name, too.
 	bus, err := system.Properties(ctx, "dbus.service")
@@ -127,7 +127,10 @@ func findBus(ctx context.Context, host programs, system hostSystemd) finding.Fin
 		f = program
 	}
 	if err := system.PingLogind(ctx); err != nil {
-		f.Status, f.Cause = finding.Fail, err
+		f.Status, f.Cause = finding.Warn, err
+		if rootless {
+			f.Status = finding.Fail
+		}
 		f.Seen += ", but " + logindUnit + " does not answer on it: " + err.Error()
 		f.Why = "no host user's systemd manager can be started"
 		// It does not notice that the bus was restarted.

@@ -3,7 +3,6 @@ package sockets
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -40,7 +39,7 @@ func TestFindSystemd(t *testing.T) {
 	must.NoError(t, os.WriteFile(filepath.Join(root, "usr/bin/dbus-daemon"), []byte("D-Bus Message Bus Daemon 1.16.2\n\nCopyright"), 0o755))
 	host := programs{root: root, run: readVersion(root)}
 	look := func(s *fakeSystem) (systemd, bus finding.Finding) {
-		found := findSystemd(t.Context(), host, s.connect)
+		found := findSystemd(t.Context(), host, true, s.connect)
 		must.Len(t, 2, found)
 		must.EqOp(t, "systemd", found[0].ID)
 		must.EqOp(t, "bus", found[1].ID)
@@ -67,18 +66,20 @@ func TestFindSystemd(t *testing.T) {
 		must.EqOp(t, finding.Fail, bus.Status)
 		must.ErrorIs(t, bus.Err(), s.logind)
 		must.Eq(t, []string{"systemctl restart systemd-logind.service"}, bus.Remedy.Commands)
+		// Root's podman needs no logind.
+		must.EqOp(t, finding.Warn, findSystemd(t.Context(), host, false, s.connect)[1].Status)
 	}
 
 	// No bus.
 	for _, err := range []error{fs.ErrNotExist, errors.New("connection refused")} {
-		found := findSystemd(t.Context(), host, func(context.Context) (hostSystemd, error) { return nil, err })
+		found := findSystemd(t.Context(), host, true, func(context.Context) (hostSystemd, error) { return nil, err })
 		must.EqOp(t, finding.Skipped, found[0].Status)
 		must.EqOp(t, finding.Fail, found[1].Status)
 		must.EqOp(t, err == fs.ErrNotExist, strings.Contains(found[1].Remedy.String(), "install"), must.Sprint(found[1].Remedy))
 	}
 
 	// No systemd: nobody is asked.
-	found := findSystemd(t.Context(), programs{root: t.TempDir()}, nil)
+	found := findSystemd(t.Context(), programs{root: t.TempDir()}, true, nil)
 	must.EqOp(t, finding.Fail, found[0].Status)
 	must.StrContains(t, found[0].Seen, "not run by systemd")
 	must.EqOp(t, finding.Skipped, found[1].Status)
@@ -93,27 +94,30 @@ func TestFindAgentUnit(t *testing.T) {
 	must.NoError(t, os.Link(filepath.Join(proc, "1/ns/mnt"), filepath.Join(proc, "700/ns/mnt")))
 	must.NoError(t, os.WriteFile(filepath.Join(proc, "701/ns/mnt"), nil, 0o644))
 
-	const file = "/etc/systemd/system/nomad.service.d/zz-nomad-driver-podman.conf"
+	// All settings, whichever was wrong: what the file has mended before stays mended.
+	const write = `printf '[Service]\nProtectHome=no\nRestrictNamespaces=no\nKillMode=process\nPrivateTmp=no\nPrivateDevices=no\nPrivateMounts=no\n` +
+		`ProtectControlGroups=no\nProtectKernelLogs=no\nProtectKernelModules=no\nProtectKernelTunables=no\nProtectSystem=no\nMountFlags=\n' ` +
+		">/etc/systemd/system/nomad.service.d/zz-nomad-driver-podman.conf"
 	for name, test := range map[string]struct {
 		change map[string]any
 		want   finding.Status
 		seen   string
 		why    []string
-		writes string
+		writes bool
 	}{
 		"healthy":               {want: finding.OK, seen: "nomad.service is active"},
 		"stopped":               {change: map[string]any{"ActiveState": "inactive", "MainPID": uint32(0)}, want: finding.OK, seen: "nomad.service is inactive"},
 		"gone meanwhile":        {change: map[string]any{"MainPID": uint32(702)}, want: finding.OK},
 		"as a user":             {change: map[string]any{"User": "nomad"}, want: finding.OK, seen: "runs as nomad"},
 		"none":                  {change: map[string]any{"LoadState": "not-found"}, want: finding.Skipped, seen: "no unit nomad.service"},
-		"PrivateTmp":            {change: map[string]any{"PrivateTmp": true}, want: finding.Warn, seen: "nomad.service has PrivateTmp=yes", why: []string{whyOwnMounts}, writes: `PrivateTmp=no`},
-		"KillMode":              {change: map[string]any{"KillMode": "control-group"}, want: finding.Warn, seen: "KillMode=control-group", why: []string{whyKilled}, writes: `KillMode=process`},
-		"two of a kind":         {change: map[string]any{"PrivateTmp": true, "ProtectSystem": "full"}, want: finding.Warn, seen: "PrivateTmp=yes, ProtectSystem=full", why: []string{whyOwnMounts}, writes: `PrivateTmp=no\nProtectSystem=no`},
-		"read-only home":        {change: map[string]any{"ProtectHome": "read-only"}, want: finding.Warn, seen: "ProtectHome=read-only", why: []string{whyOwnMounts}, writes: `ProtectHome=no`},
-		"hidden home":           {change: map[string]any{"ProtectHome": "yes", "KillMode": "mixed"}, want: finding.Fail, seen: "ProtectHome=yes, KillMode=mixed", why: []string{whyHiddenHome, whyKilled}, writes: `ProtectHome=no\nKillMode=process`},
-		"no user namespaces":    {change: map[string]any{"RestrictNamespaces": uint64(0x20000)}, want: finding.Fail, seen: "RestrictNamespaces", why: []string{whyNamespaces}, writes: `RestrictNamespaces=no`},
+		"PrivateTmp":            {change: map[string]any{"PrivateTmp": true}, want: finding.Warn, seen: "nomad.service has PrivateTmp=yes", why: []string{whyOwnMounts}, writes: true},
+		"KillMode":              {change: map[string]any{"KillMode": "control-group"}, want: finding.Warn, seen: "KillMode=control-group", why: []string{whyKilled}, writes: true},
+		"two of a kind":         {change: map[string]any{"PrivateTmp": true, "ProtectSystem": "full"}, want: finding.Warn, seen: "PrivateTmp=yes, ProtectSystem=full", why: []string{whyOwnMounts}, writes: true},
+		"read-only home":        {change: map[string]any{"ProtectHome": "read-only"}, want: finding.Warn, seen: "ProtectHome=read-only", why: []string{whyOwnMounts}, writes: true},
+		"hidden home":           {change: map[string]any{"ProtectHome": "yes", "KillMode": "mixed"}, want: finding.Fail, seen: "ProtectHome=yes, KillMode=mixed", why: []string{whyHiddenHome, whyKilled}, writes: true},
+		"no user namespaces":    {change: map[string]any{"RestrictNamespaces": uint64(0x20000)}, want: finding.Fail, seen: "RestrictNamespaces", why: []string{whyNamespaces}, writes: true},
 		"all namespaces":        {change: map[string]any{"RestrictNamespaces": ^uint64(0)}, want: finding.OK},
-		"slave mounts":          {change: map[string]any{"MountFlags": uint64(0x80000)}, want: finding.Warn, seen: "MountFlags=slave", why: []string{whyOwnMounts}, writes: `MountFlags=`},
+		"slave mounts":          {change: map[string]any{"MountFlags": uint64(0x80000)}, want: finding.Warn, seen: "MountFlags=slave", why: []string{whyOwnMounts}, writes: true},
 		"shared mounts":         {change: map[string]any{"MountFlags": uint64(0x100000)}, want: finding.OK},
 		"not yet restarted":     {change: map[string]any{"MainPID": uint32(701)}, want: finding.Warn, seen: "process 701 of nomad.service, has a mount namespace of its own", why: []string{whyOwnMounts}},
 		"properties in no form": {change: map[string]any{"PrivateTmp": "?", "KillMode": 7, "MainPID": "x"}, want: finding.OK},
@@ -130,13 +134,9 @@ func TestFindAgentUnit(t *testing.T) {
 			must.StrContains(t, f.Seen, test.seen)
 			must.EqOp(t, strings.Join(test.why, "; "), f.Why)
 			switch {
-			case test.writes != "":
-				must.Eq(t, []string{
-					"mkdir -p /etc/systemd/system/nomad.service.d",
-					fmt.Sprintf(`printf '[Service]\n%s\n' >>%s`, test.writes, file),
-					"systemctl daemon-reload",
-				}, f.Remedy.Commands)
-				must.True(t, f.Remedy.Safe)
+			case test.writes:
+				must.Eq(t, []string{"mkdir -p /etc/systemd/system/nomad.service.d", write, "systemctl daemon-reload"}, f.Remedy.Commands)
+				must.False(t, f.Remedy.Safe)
 			case test.want == finding.Warn:
 				must.Eq(t, []string{"systemctl restart nomad.service"}, f.Remedy.Commands)
 				must.False(t, f.Remedy.Safe)
@@ -151,7 +151,7 @@ func TestFindAgentUnit(t *testing.T) {
 
 // On the real host, whatever that is.
 func TestFindHost(t *testing.T) {
-	for _, f := range append(FindSystemd(t.Context()), FindAgentUnit(t.Context(), "nomad.service")...) {
+	for _, f := range append(FindSystemd(t.Context(), true), FindAgentUnit(t.Context(), "nomad.service")...) {
 		must.NotEq(t, "", f.Seen)
 	}
 }

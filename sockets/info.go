@@ -25,6 +25,8 @@ type Info struct {
 	Pasta             string // path of the helper, empty when there is none
 	Slirp4netns       string // path of the helper, empty when there is none
 	StorageDriver     string
+	GraphRoot         string // directory of the storage
+	RunRoot           string // directory of its state until the next boot
 	DatabaseBackend   string // boltdb or sqlite, empty before podman 4.6
 	Arch              string
 	OS                string
@@ -51,7 +53,7 @@ func (c *Client) Info(ctx context.Context) (Info, error) {
 				SELinuxEnabled  bool
 			}
 		}
-		Store   struct{ GraphDriverName string }
+		Store   struct{ GraphDriverName, GraphRoot, RunRoot string }
 		Version struct{ APIVersion, Version string }
 	}
 	r := request{what: "asking for its version and features", method: http.MethodGet, path: []string{"info"}}
@@ -77,6 +79,8 @@ func (c *Client) Info(ctx context.Context) (Info, error) {
 		Pasta:             printable(host.Pasta.Executable),
 		Slirp4netns:       printable(host.Slirp4netns.Executable),
 		StorageDriver:     printable(answer.Store.GraphDriverName),
+		GraphRoot:         printable(answer.Store.GraphRoot),
+		RunRoot:           printable(answer.Store.RunRoot),
 		DatabaseBackend:   printable(host.DatabaseBackend),
 		Arch:              printable(host.Arch),
 		OS:                printable(host.OS),

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
-	"os"
 	"path/filepath"
 	"strings"
 
@@ -14,9 +13,9 @@ import (
 
 // findPodman asks the podman that listens about itself.
 func (e *Endpoint) findPodman(ctx context.Context) []finding.Finding {
-	ctx, cancel := context.WithTimeoutCause(ctx, lookTimeout, fmt.Errorf("podman did not answer within %s: %w", lookTimeout, context.DeadlineExceeded))
-	defer cancel()
-	info, err := e.client.Info(ctx)
+	patient := *e.client
+	patient.timeout = activationTimeout // podman makes the storage of a new user with the first request
+	info, err := patient.Info(ctx)
 	if err != nil {
 		api := e.unusable("api", err)
 		api.Seen = finding.Printable(api.Seen)
@@ -45,58 +44,60 @@ func (e *Endpoint) findStorage(ctx context.Context, info Info) finding.Finding {
 	if info.StorageDriver == "vfs" {
 		f.Status = finding.Warn
 		f.Why = "it copies the whole image for each container: starts are slow and fill the disk"
-		f.Remedy = e.toOverlay(ctx)
+		f.Remedy = e.toOverlay(ctx, info)
 	}
 	return f
 }
 
 // toOverlay has a host user's podman use overlay(5) from now on. podman keeps to the driver that its storage has, so it
-// gets a new storage, which is done only where the old one is empty.
-func (e *Endpoint) toOverlay(ctx context.Context) finding.Remedy {
+// gets a new storage, which is done only where the old one is empty and where podman has it by default: another place may
+// hold more than podman's. The old one is put aside, not removed.
+func (e *Endpoint) toOverlay(ctx context.Context, info Info) finding.Remedy {
 	user := e.User()
+	storage := filepath.Join(user.Home, ".local/share/containers/storage")
 	advice := finding.Remedy{Advice: `when nothing of it is needed any more, remove the storage as its user (podman system reset, which deletes all containers, images and volumes), and set driver = "overlay" in storage.conf`}
-	if !e.managed || user.IsRoot() || e.registry.agent != 0 {
+	if !e.managed || user.IsRoot() || e.registry.agent != 0 || info.GraphRoot != storage || info.RunRoot != user.RuntimeDir()+"/containers" {
 		return advice
 	}
 	empty, err := e.client.isEmpty(ctx)
 	if err != nil || !empty {
 		return advice
 	}
-	machine := "--machine=" + user.String() + "@"
-	as := func(args ...string) string {
-		return finding.Command(append([]string{"runuser", "-u", user.String(), "--"}, args...)...)
+	return finding.Remedy{
+		Commands: []string{finding.Command("systemd-run", "--user", "--machine="+user.String()+"@", "--wait", "--collect",
+			"sh", "-c", overlayScript(storage, filepath.Join(user.Home, ".config/containers/storage.conf")))},
+		Advice: "the old storage stays as " + finding.Printable(storage) + ".vfs; if the driver is vfs again, /etc/containers/storage.conf says so, or podman cannot use overlay there",
+		Safe:   true,
 	}
-	file := filepath.Join(user.Home, ".config/containers/storage.conf")
-	write := []string{
-		as("mkdir", "-p", filepath.Dir(file)),
-		finding.Command("printf", `[storage]\ndriver = "overlay"\n`) + " | " + as("tee", file) + " >/dev/null",
-	}
-	err = user.Do(func() error {
-		_, err := os.Stat(file)
-		return err
-	})
-	if err == nil {
-		write = []string{as("sed", "-i", `s/^\([[:space:]]*driver[[:space:]]*=\).*/\1 "overlay"/`, file)}
-	}
-	remedy := finding.Remedy{Safe: true, Commands: []string{
-		finding.Command("systemctl", "--user", machine, "stop", socketUnit, "podman.service"),
-		finding.Command("systemd-run", "--user", machine, "--wait", "--quiet", "--collect", "podman", "system", "reset", "--force"),
-	}}
-	remedy.Commands = append(remedy.Commands, write...)
-	// The reset has removed its file.
-	remedy.Commands = append(remedy.Commands, finding.Command("systemctl", "--user", machine, "start", socketUnit))
-	return remedy
+}
+
+// overlayScript is what the user's shell has to do. It looks again whether the storage is empty, when nothing of podman's
+// listens any more: else, or when podman cannot tell, it moves nothing. In the end podman.socket listens as before.
+func overlayScript(storage, file string) string {
+	file = finding.Command(file)
+	return strings.Join([]string{
+		"systemctl --user stop " + socketUnit + " podman.service",
+		`trap "systemctl --user start ` + socketUnit + `" EXIT`,
+		// The last list is that of the networks, with podman's own.
+		`test "$(podman ps --all --external --quiet && podman images --all --quiet && podman volume ls --quiet && podman pod ps --quiet` +
+			` && podman secret ls --noheading --format "{{.ID}}" && podman network ls --format "{{.Name}}")" = podman` +
+			" && " + finding.Command("mv", "-T", storage, storage+".vfs") +
+			" && if test -e " + file + `; then sed -i "s/^\([[:space:]]*driver[[:space:]]*=\).*/\1 \"overlay\"/" ` + file + "; fi",
+	}, "; ")
 }
 
 // isEmpty tells whether podman's storage has nothing that anybody has put there.
 func (c *Client) isEmpty(ctx context.Context) (bool, error) {
 	for kind, own := range map[string]int{
-		"containers": 0, "images": 0, "volumes": 0, "secrets": 0,
+		"containers": 0, "images": 0, "volumes": 0, "pods": 0, "secrets": 0,
 		"networks": 1, // the default one, which podman makes itself
 	} {
 		var list []struct{}
 		r := request{what: "listing " + kind, method: http.MethodGet, path: []string{kind, "json"}, list: true}
-		if kind == "containers" || kind == "images" {
+		switch kind {
+		case "containers":
+			r.query = url.Values{"all": {"true"}, "external": {"true"}}
+		case "images":
 			r.query = url.Values{"all": {"true"}}
 		}
 		if err := c.quick(ctx, r, &list); err != nil || len(list) > own {
