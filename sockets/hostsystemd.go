@@ -55,7 +55,7 @@ func (s *Systemd) PingLogind(ctx context.Context) error {
 }
 
 // FindSystemd looks at the system's systemd and bus.
-func FindSystemd(ctx context.Context) []finding.Finding {
+func FindSystemd(ctx context.Context, _ bool) []finding.Finding {
 	return findSystemd(ctx, programs{root: "/", run: askVersion}, connectHost)
 }
 
