@@ -151,7 +151,7 @@ func TestFindAgentUnit(t *testing.T) {
 
 // On the real host, whatever that is.
 func TestFindHost(t *testing.T) {
-	for _, f := range append(FindSystemd(t.Context()), FindAgentUnit(t.Context(), "nomad.service")...) {
+	for _, f := range append(FindSystemd(t.Context(), true), FindAgentUnit(t.Context(), "nomad.service")...) {
 		must.NotEq(t, "", f.Seen)
 	}
 }
