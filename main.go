@@ -62,6 +62,7 @@ func run(args []string) int {
 	case explain.Subcommand:
 		return status(explain.Main(args[1:], os.Stdout))
 	case preflight.Subcommand:
+		context.AfterFunc(ctx, stop) // a second signal ends what does not mind the first
 		exit, err := preflight.Main(ctx, args[1:], preflight.Program{
 			Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr, Version: version, RunTest: driver.RunTest,
 		})

@@ -3,6 +3,7 @@
 package preflight
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -17,8 +18,10 @@ import (
 
 const (
 	// patience is how long all looks together may take, lookPatience how long each may.
-	patience     = 2 * time.Minute
+	patience     = 5 * time.Minute
 	lookPatience = 20 * time.Second
+	// apiPatience is how long podman may take to answer: the first time it makes its user's storage.
+	apiPatience = 90 * time.Second
 	// grace is for a look that ends with its deadline, and has more to say than that.
 	grace = 2 * time.Second
 	// crowd is how many users are looked at together.
@@ -37,15 +40,24 @@ type Options struct {
 	Run func(rootless.User) bool
 }
 
-// look is one look at a host. What it finds has its ID and subject, mostly.
+// look is one look at a host.
 type look struct {
-	id, subject string
-	find        func(context.Context) []finding.Finding
+	subject string
+	find    func(context.Context) []finding.Finding
+	ids     []string // what it may find; each is told of when the look takes too long
+	// patience is how long it may take. Zero: lookPatience.
+	patience time.Duration
+	// inTurn says that it is made before those that are not, with the others that are in the order of the output.
+	inTurn bool
 }
 
 // one is a look that needs no context and makes one finding.
 func one(id, subject string, find func() finding.Finding) look {
-	return look{id, subject, func(context.Context) []finding.Finding { return []finding.Finding{find()} }}
+	return several(subject, func(context.Context) []finding.Finding { return []finding.Finding{find()} }, id)
+}
+
+func several(subject string, find func(context.Context) []finding.Finding, ids ...string) look {
+	return look{subject: subject, find: find, ids: ids}
 }
 
 // group is looks that are made one after the other.
@@ -59,55 +71,88 @@ type group struct {
 // Collect looks at the host, then at the endpoints and users of the configuration, then at Options.Users. It changes
 // nothing, except that a run test starts what a task would.
 func Collect(ctx context.Context, o Options) []finding.Finding {
-	groups, done := groupsOf(o)
-	found := collect(ctx, groups)
-	for i, group := range groups {
+	configuration := findConfiguration(o.Agent, o.AgentErr)
+	s, err := await(ctx, "looking whose the sockets are", lookPatience, grace, func(context.Context) *subjects { return newSubjects(o) })
+	if err != nil {
+		return append(configuration, finding.Finding{ID: idConfiguration, Subject: finding.Host, Status: finding.Fail,
+			Seen: "the users and sockets that it names cannot be looked at: " + err.Error(), Cause: err,
+			Why: "the plugin looks at them when it starts", Remedy: finding.Remedy{Advice: "see whether the file systems of the sockets answer"}})
+	}
+	defer func() { _ = s.registry.Close() }() // it never fails
+	found := collect(ctx, s.groups)
+	for i, group := range s.groups {
 		if o.Run != nil && group.run != nil && o.Run(group.user) {
 			found[i] = append(found[i], runTest(ctx, group, found[i]))
 		}
 	}
-	done()
-	return slices.Concat(found...)
+	return slices.Concat(append([][]finding.Finding{configuration, s.trouble}, found...)...)
 }
 
 // collect makes all looks, and returns what each group has found, in order.
 func collect(ctx context.Context, groups []group) [][]finding.Finding {
 	ctx, cancel := within(ctx, "all looks together", patience)
 	defer cancel()
-	found := make([][]finding.Finding, len(groups))
+	found := make([][][]finding.Finding, len(groups)) // by group and look
+	for i, group := range groups {
+		found[i] = make([][]finding.Finding, len(group.looks))
+		for j, look := range group.looks {
+			if look.inTurn {
+				found[i][j] = look.make(ctx, grace)
+			}
+		}
+	}
 	var crew errgroup.Group
 	crew.SetLimit(crowd)
 	for i, group := range groups {
 		crew.Go(func() error {
-			for _, look := range group.looks {
-				found[i] = append(found[i], look.make(ctx, lookPatience, grace)...)
+			for j, look := range group.looks {
+				if !look.inTurn {
+					found[i][j] = look.make(ctx, grace)
+				}
 			}
 			return nil
 		})
 	}
 	_ = crew.Wait() // none of them fails
+	together := make([][]finding.Finding, len(groups))
+	for i := range found {
+		together[i] = slices.Concat(found[i]...)
+	}
+	return together
+}
+
+// make looks.
+func (l look) make(ctx context.Context, grace time.Duration) []finding.Finding {
+	found, err := await(ctx, "looking", cmp.Or(l.patience, lookPatience), grace, l.find)
+	if err == nil {
+		return found
+	}
+	for _, id := range l.ids {
+		found = append(found, finding.Unknown(id, l.subject, err))
+	}
 	return found
 }
 
-// make looks. A look that hangs, as one at a file system that does not answer, is left behind.
-func (l look) make(ctx context.Context, patience, grace time.Duration) []finding.Finding {
-	ctx, cancel := within(ctx, "looking", patience)
+// await returns what do does, unless that takes too long. A look that hangs, as one at a file system that does not answer,
+// is left behind. What is being done stands in the error.
+func await[T any](ctx context.Context, what string, patience, grace time.Duration, do func(context.Context) T) (value T, err error) {
+	ctx, cancel := within(ctx, what, patience)
 	defer cancel()
 	if ctx.Err() != nil {
-		return []finding.Finding{finding.Unknown(l.id, l.subject, context.Cause(ctx))}
+		return value, context.Cause(ctx)
 	}
-	found := make(chan []finding.Finding, 1)
-	go func() { found <- l.find(ctx) }()
+	done := make(chan T, 1)
+	go func() { done <- do(ctx) }()
 	select {
-	case findings := <-found:
-		return findings
+	case value = <-done:
+		return value, nil
 	case <-ctx.Done():
 	}
 	select {
-	case findings := <-found:
-		return findings
+	case value = <-done:
+		return value, nil
 	case <-time.After(grace):
-		return []finding.Finding{finding.Unknown(l.id, l.subject, context.Cause(ctx))}
+		return value, context.Cause(ctx)
 	}
 }
 

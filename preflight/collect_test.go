@@ -3,8 +3,10 @@ package preflight
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 	"time"
 
@@ -31,10 +33,10 @@ func ids(findings []finding.Finding) []string {
 func TestCollectInOrder(t *testing.T) {
 	second := make(chan struct{})
 	groups := []group{
-		{looks: []look{good("kernel", "host"), {"podman", "host", func(context.Context) []finding.Finding {
+		{looks: []look{good("kernel", "host"), several("host", func(context.Context) []finding.Finding {
 			<-second
 			return []finding.Finding{finding.Good("podman", "host", "a"), finding.Good("conmon", "host", "b")}
-		}}}},
+		}, "podman", "conmon")}},
 		{looks: []look{one("home", "a", func() finding.Finding { close(second); return finding.Good("home", "a", "c") })}},
 	}
 	found := collect(t.Context(), groups)
@@ -42,25 +44,81 @@ func TestCollectInOrder(t *testing.T) {
 	must.Eq(t, []string{"a home"}, ids(found[1]))
 }
 
-// A look that never ends is left behind, and says so under its own name.
+// Looks in turn are made before others, one after the other, and stand where they were given.
+func TestCollectInTurn(t *testing.T) {
+	var made []string
+	inTurn := func(subject string) look {
+		l := one("subordinate-ids", subject, func() finding.Finding {
+			made = append(made, subject) // not together with any other
+			return finding.Good("subordinate-ids", subject, "some")
+		})
+		l.inTurn = true
+		return l
+	}
+	groups := []group{{looks: []look{
+		one("home", "first", func() finding.Finding {
+			return finding.Good("home", "first", "after %d", len(made))
+		}), inTurn("first"), good("space", "first"),
+	}}}
+	want := []string{"first"}
+	for _, user := range []string{"b", "a", "c", "d"} {
+		groups = append(groups, group{looks: []look{inTurn(user)}})
+		want = append(want, user)
+	}
+	found := collect(t.Context(), groups)
+	must.Eq(t, want, made)
+	must.Eq(t, []string{"first home", "first subordinate-ids", "first space"}, ids(found[0]))
+	must.Eq(t, "after 5", found[0][0].Seen)
+}
+
+// A look that never ends is left behind, and says so of all that it was to find.
 func TestLookHangs(t *testing.T) {
-	hangs := look{"home", "team-a", func(context.Context) []finding.Finding { select {} }}
-	findings := hangs.make(t.Context(), time.Millisecond, 0)
-	must.Len(t, 1, findings)
-	must.Eq(t, "home", findings[0].ID)
-	must.Eq(t, finding.Warn, findings[0].Status)
-	must.StrContains(t, findings[0].Seen, "took longer than 1ms")
+	hangs := several("team-a", func(context.Context) []finding.Finding { select {} }, "podman", "conmon")
+	hangs.patience = time.Millisecond
+	findings := hangs.make(t.Context(), 0)
+	must.Eq(t, []string{"team-a podman", "team-a conmon"}, ids(findings))
+	for _, f := range findings {
+		must.Eq(t, finding.Warn, f.Status)
+		must.StrContains(t, f.Seen, "took longer than 1ms")
+	}
 
 	// One that minds the deadline may have more to say.
-	minds := look{"api", "team-a", func(ctx context.Context) []finding.Finding {
+	minds := several("team-a", func(ctx context.Context) []finding.Finding {
 		<-ctx.Done()
 		return []finding.Finding{finding.Skip("api", "team-a", "podman is mute")}
-	}}
-	must.Eq(t, "podman is mute", minds.make(t.Context(), time.Millisecond, time.Minute)[0].Seen)
+	}, "api")
+	minds.patience = time.Millisecond
+	must.Eq(t, "podman is mute", minds.make(t.Context(), time.Minute)[0].Seen)
 
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	must.Eq(t, finding.Warn, good("kernel", "host").make(ctx, time.Minute, 0)[0].Status)
+	must.Eq(t, finding.Warn, good("kernel", "host").make(ctx, 0)[0].Status)
+}
+
+// A look of its own kind has patience of its own.
+func TestLookPatience(t *testing.T) {
+	left := func(patience time.Duration) time.Duration {
+		var left time.Duration
+		l := several("team-a", func(ctx context.Context) []finding.Finding {
+			deadline, _ := ctx.Deadline()
+			left = time.Until(deadline)
+			return nil
+		})
+		l.patience = patience
+		l.make(t.Context(), 0)
+		return left
+	}
+	must.Between(t, lookPatience/2, left(0), lookPatience)
+	must.Between(t, apiPatience/2, left(apiPatience), apiPatience)
+}
+
+// A host that cannot even be asked whose the sockets are is not ready.
+func TestCollectHangs(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	findings := Collect(ctx, Options{Agent: agentOf(t, "")})
+	must.Eq(t, []string{"host configuration", "host configuration"}, ids(findings))
+	must.Eq(t, finding.Fail, findings[1].Status)
 }
 
 func TestRunTest(t *testing.T) {
@@ -148,21 +206,78 @@ socket {
   name        = "default"
   socket_path = "/run/podman/podman.sock"
 }`)
-	groups, done := groupsOf(Options{Agent: agent})
-	defer done()
+	s := newSubjects(Options{Agent: agent})
+	defer func() { must.NoError(t, s.registry.Close()) }()
 	for _, id := range []string{"user-namespaces", "id-helpers", "idmapped-mounts"} {
-		for _, look := range groups[0].looks {
-			if look.id == id {
-				f := look.find(t.Context())[0]
-				must.Eq(t, finding.Skipped, f.Status)
-				must.StrContains(t, f.Seen, "no host user")
+		f := lookAt(t, s.groups[0], id).find(t.Context())[0]
+		must.Eq(t, finding.Skipped, f.Status)
+		must.StrContains(t, f.Seen, "no host user")
+	}
+	if os.Geteuid() == 0 {
+		must.Len(t, 2, s.groups)
+		must.True(t, s.groups[1].user.IsRoot())
+		api := lookAt(t, s.groups[1], "api")
+		must.Eq(t, []string{"podman-socket", "socket-access", "api", "storage", "database"}, api.ids)
+		must.Eq(t, apiPatience, api.patience)
+		must.True(t, lookAt(t, s.groups[1], "subordinate-ids").inTurn)
+	}
+}
+
+// lookAt is the look of a group that finds an ID.
+func lookAt(t *testing.T, g group, id string) look {
+	t.Helper()
+	i := slices.IndexFunc(g.looks, func(l look) bool { return slices.Contains(l.ids, id) })
+	must.NotEq(t, -1, i, must.Sprint(id))
+	return g.looks[i]
+}
+
+// Each ID that is found when all goes well is one that is told of when it does not.
+func TestLooksNameWhatTheyFind(t *testing.T) {
+	s := newSubjects(Options{Agent: agentOf(t, `
+socket {
+  name        = "configured"
+  socket_path = "/no/such/podman.sock"
+}`), Users: []string{self(t).Name}})
+	defer func() { must.NoError(t, s.registry.Close()) }()
+	for _, group := range s.groups {
+		for _, look := range group.looks {
+			for _, f := range look.make(t.Context(), grace) {
+				must.SliceContains(t, look.ids, f.ID)
 			}
 		}
 	}
-	if os.Geteuid() == 0 {
-		must.Len(t, 2, groups)
-		must.True(t, groups[1].user.IsRoot())
+}
+
+// Whom tasks may not name is no host user of theirs, unless a socket block names them.
+func TestAccountRefused(t *testing.T) {
+	me := self(t)
+	account := func(block string, users ...string) finding.Finding {
+		s := newSubjects(Options{Agent: agentOf(t, block), Users: users})
+		defer func() { must.NoError(t, s.registry.Close()) }()
+		for _, group := range s.groups {
+			for _, look := range group.looks {
+				if slices.Contains(look.ids, "account") {
+					return look.find(t.Context())[0]
+				}
+			}
+		}
+		return finding.Finding{}
 	}
+	socket := "socket {\n name = \"other\"\n host_user = \"no-such-user\"\n}\n" // no default one
+	f := account(socket, me.Name)
+	must.Eq(t, finding.Warn, f.Status)
+	must.Eq(t, me.Name, f.Subject)
+	must.StrContains(t, f.Why, "no task may name")
+	must.StrContains(t, f.Seen, "UID")
+	must.NotNil(t, f.Cause)
+
+	own := fmt.Sprintf("socket {\n name = \"own\"\n host_user = %q\n}\n", me.Name)
+	must.Eq(t, finding.OK, account(own, me.Name).Status)
+
+	// Root is nobody's host user; others are where they are allowed.
+	allowed := account(socket + fmt.Sprintf("rootless {\n min_uid = 1\n allow_users = [%q]\n}\n", me.Name))
+	must.Eq(t, me.IsRoot(), allowed.Status == finding.Warn)
+	must.Eq(t, finding.Fail, findAccount("no-such-user", errors.New("refused")).Status)
 }
 
 // What of the configuration cannot be used is told, and the rest is looked at all the same.

@@ -14,22 +14,23 @@ import (
 	"nomad-driver-podman/rootless"
 )
 
+const idConfiguration = "configuration"
+
 // findConfiguration tells what of the agent's configuration was read. wrong is why that was not all.
 func findConfiguration(agent *config.Agent, wrong error) []finding.Finding {
-	const id = "configuration"
 	switch {
 	case errors.Is(wrong, fs.ErrPermission) && os.Geteuid() != 0:
-		return []finding.Finding{finding.Skip(id, finding.Host, "%s: %s", needsRoot, wrong)}
+		return []finding.Finding{finding.Skip(idConfiguration, finding.Host, "%s: %s", needsRoot, wrong)}
 	case wrong != nil:
 		return []finding.Finding{wrongConfiguration(wrong)}
 	case len(agent.Files) == 0:
-		return []finding.Finding{finding.Skip(id, finding.Host, "%s is not there; defaults are looked at", config.AgentConfig)}
+		return []finding.Finding{finding.Skip(idConfiguration, finding.Host, "%s is not there; defaults are looked at", config.AgentConfig)}
 	}
-	return []finding.Finding{finding.Good(id, finding.Host, "%s", strings.Join(agent.Files, ", "))}
+	return []finding.Finding{finding.Good(idConfiguration, finding.Host, "%s", strings.Join(agent.Files, ", "))}
 }
 
 func wrongConfiguration(err error) finding.Finding {
-	return finding.Finding{ID: "configuration", Subject: finding.Host, Status: finding.Fail, Seen: oneLine(err.Error()), Cause: err,
+	return finding.Finding{ID: idConfiguration, Subject: finding.Host, Status: finding.Fail, Seen: oneLine(err.Error()), Cause: err,
 		Why:    "the agent does not start the plugin with it, and the rest of these findings is for its defaults",
 		Remedy: finding.Remedy{Advice: "correct the agent's configuration, or name it with -config"}}
 }

@@ -19,8 +19,8 @@ import (
 )
 
 // findPlugin looks at the plugin in the agent's plugin_dir, and asks it for its version where nobody but root or this
-// user can have put it there.
-func findPlugin(ctx context.Context, agent *config.Agent, self rootless.User, version string) finding.Finding {
+// user can have put it there. onlyRoot tells whether root alone can change what is in a directory.
+func findPlugin(ctx context.Context, agent *config.Agent, self rootless.User, version string, onlyRoot func(dir string) bool) finding.Finding {
 	const id = "plugin"
 	if agent.PluginDir == "" {
 		return finding.Skip(id, finding.Host, "neither plugin_dir nor data_dir is configured")
@@ -44,7 +44,7 @@ func findPlugin(ctx context.Context, agent *config.Agent, self rootless.User, ve
 		f.Seen, f.Remedy = file+" is not there", install
 		// With -D a data directory that is not there would be made open to all.
 		_, err := os.Stat(filepath.Dir(agent.PluginDir))
-		f.Remedy.Safe = err == nil
+		f.Remedy.Safe = err == nil && onlyRoot(existing(agent.PluginDir))
 		return f
 	case err != nil:
 		return finding.Unknown(id, finding.Host, err)
@@ -56,31 +56,28 @@ func findPlugin(ctx context.Context, agent *config.Agent, self rootless.User, ve
 	if isThis {
 		install.Commands = []string{finding.Command("chown", self.String(), file), finding.Command("chmod", "0755", file)}
 	}
-	f.Remedy = install
-	var changeable string
-	for _, path := range []string{file, agent.PluginDir} {
-		var st unix.Stat_t
-		if err := unix.Stat(path, &st); err != nil {
-			return finding.Unknown(id, finding.Host, &fs.PathError{Op: "stat", Path: path, Err: err})
-		}
-		if changeable == "" && (st.Uid != 0 && st.Uid != self.UID || st.Mode&0o022 != 0) {
-			changeable = fmt.Sprintf("%s belongs to UID %d and has mode %04o", path, st.Uid, st.Mode&0o7777)
-			if path == agent.PluginDir {
-				f.Remedy.Commands = []string{finding.Command("chown", self.String(), path), finding.Command("chmod", "go-w", path)}
-			}
-		}
+	real, err := filepath.EvalSymlinks(file)
+	if err != nil {
+		return finding.Unknown(id, finding.Host, err)
 	}
+	changeable, protect, err := findChangeable(file, real, self, onlyRoot)
 	switch {
+	case err != nil:
+		return finding.Unknown(id, finding.Host, err)
 	case info.Mode()&0o111 == 0:
-		f.Seen = file + " is not executable"
+		f.Seen, f.Remedy = file+" is not executable", install
 		return f
 	case changeable != "":
 		f.Status, f.Seen, f.Why = finding.Warn, changeable, "the agent runs it, and others than the agent's user can replace it"
+		if f.Remedy = protect; protect.IsZero() {
+			f.Remedy = install
+		}
 		return f
 	case isThis:
 		return finding.Good(id, finding.Host, "%s, version %s", file, version)
 	}
-	theirs, err := versionOf(ctx, file)
+	f.Remedy = install
+	theirs, err := versionOf(ctx, real)
 	switch {
 	case err != nil:
 		f.Seen, f.Cause = fmt.Sprintf("%s does not run: %s", file, err), err
@@ -91,6 +88,30 @@ func findPlugin(ctx context.Context, agent *config.Agent, self rootless.User, ve
 		return finding.Good(id, finding.Host, "%s, version %s", file, version)
 	}
 	return f
+}
+
+// findChangeable says what lets others than root and this user replace a plugin; real is its path without links. remedy is
+// zero when that is the file itself.
+func findChangeable(file, real string, self rootless.User, onlyRoot func(dir string) bool) (what string, remedy finding.Remedy, err error) {
+	dir := filepath.Dir(file)
+	for _, path := range []string{file, dir} {
+		var st unix.Stat_t
+		if err := unix.Stat(path, &st); err != nil {
+			return "", finding.Remedy{}, &fs.PathError{Op: "stat", Path: path, Err: err}
+		}
+		if (st.Uid == 0 || st.Uid == self.UID) && st.Mode&0o022 == 0 {
+			continue
+		}
+		if path == dir {
+			remedy.Commands = []string{finding.Command("chown", self.String(), path), finding.Command("chmod", "go-w", path)}
+		}
+		return fmt.Sprintf("%s belongs to UID %d and has mode %04o", path, st.Uid, st.Mode&0o7777), remedy, nil
+	}
+	if self.IsRoot() && !onlyRoot(filepath.Dir(real)) {
+		remedy.Advice = "have root own each directory on the way there, and nobody else write to it, or set another plugin_dir"
+		return fmt.Sprintf("others than root can change directories on the way to %s", real), remedy, nil
+	}
+	return "", finding.Remedy{}, nil
 }
 
 func sameFile(a, b string) bool {

@@ -27,8 +27,8 @@ func shell(ctx context.Context, command string, out io.Writer) error {
 	cmd.Env = []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME=/root", "USER=root", "LANG=C.UTF-8"}
 	cmd.Dir = "/"
 	cmd.Stdout, cmd.Stderr = out, out
-	// Of its own process group, which no key of the terminal interrupts, and which ends as a whole.
-	cmd.SysProcAttr = &unix.SysProcAttr{Setpgid: true}
+	// Of a session of its own: no key of the terminal interrupts it, it cannot ask there, and it ends as a whole.
+	cmd.SysProcAttr = &unix.SysProcAttr{Setsid: true}
 	cmd.Cancel = func() error { return unix.Kill(-cmd.Process.Pid, unix.SIGKILL) }
 	cmd.WaitDelay = 5 * time.Second // for what has left the group, and still holds the output
 	err := cmd.Run()

@@ -20,6 +20,9 @@ func TestShell(t *testing.T) {
 	must.Eq(t, "    /\n    <>\n     [31mred\n    no input\n", out.String())
 	must.EqError(t, shell(t.Context(), "exit 3", io.Discard), "exit status 3")
 
+	// It leads a session (proc_pid_stat(5)), which has no terminal to ask at.
+	must.NoError(t, shell(t.Context(), `read -r _ _ _ _ _ session _ </proc/$$/stat; test "$session" = $$`, io.Discard))
+
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	must.ErrorIs(t, shell(ctx, "true", io.Discard), context.Canceled)

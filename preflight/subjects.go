@@ -5,6 +5,7 @@ import (
 	"errors"
 	"slices"
 	"strings"
+	"sync"
 
 	"nomad-driver-podman/cgroupv2"
 	"nomad-driver-podman/driver/config"
@@ -25,46 +26,51 @@ type subjects struct {
 	options  Options
 	self     rootless.User
 	registry *sockets.Registry
+	trouble  []finding.Finding // with the configuration
 	groups   []group
 	endpoint map[*sockets.Endpoint]bool // that are looked at already
 	user     map[uint32]bool            // by UID
 	rootless bool                       // whether host users are to have containers
+
+	// idsTurn is for a look at IDs that was left behind, and may be at it still.
+	idsTurn sync.Mutex
+	ids     rootless.SubordinateIDs
 }
 
-// groupsOf are the looks at the host, then those at each endpoint and user. When all are made, done is called.
-func groupsOf(o Options) (_ []group, done func()) {
+// newSubjects makes the groups of looks at the host, then those at each endpoint and user. When all looks are made, the
+// registry is to be closed.
+func newSubjects(o Options) *subjects {
 	plugin := o.Agent.Plugin
-	configuration := findConfiguration(o.Agent, o.AgentErr)
-	self, err := rootless.Self()
-	if err != nil {
-		self = rootless.Unknown
-		configuration = append(configuration, finding.Unknown("configuration", finding.Host, err))
+	s := &subjects{options: o, endpoint: map[*sockets.Endpoint]bool{}, user: map[uint32]bool{}}
+	var err error
+	if s.self, err = rootless.Self(); err != nil {
+		s.self = rootless.Unknown
+		s.trouble = append(s.trouble, finding.Unknown(idConfiguration, finding.Host, err))
 	}
-	configs, broken := plugin.Endpoints(self)
-	registry, err := sockets.New(configs, sockets.Options{
+	configs, broken := plugin.Endpoints(s.self)
+	s.registry, err = sockets.New(configs, sockets.Options{
 		Timeout: plugin.ClientTimeout, Linger: plugin.Rootless.Linger, ReleaseAfter: plugin.Rootless.ReleaseAfter,
 	})
 	if err != nil {
-		configuration = append(configuration, wrongConfiguration(err))
+		s.trouble = append(s.trouble, wrongConfiguration(err))
 		configs, broken = nil, nil
-		registry, _ = sockets.New(nil, sockets.Options{}) // without an endpoint there is nothing to go wrong
+		s.registry, _ = sockets.New(nil, sockets.Options{}) // without an endpoint there is nothing to go wrong
 	}
-	s := &subjects{options: o, self: self, registry: registry, endpoint: map[*sockets.Endpoint]bool{}, user: map[uint32]bool{}}
 	for _, block := range plugin.Sockets {
 		if reason, is := broken[block.Name]; is {
 			s.addBroken(block, reason)
-		} else if endpoint, found := registry.Endpoint(block.Name); found {
-			s.addEndpoint(endpoint, block.Name)
+		} else if endpoint, found := s.registry.Endpoint(block.Name); found {
+			s.addEndpoint(endpoint, block.Name, nil)
 		}
 	}
 	if len(plugin.Sockets) == 0 && len(configs) > 0 {
-		s.addEndpoint(registry.Endpoints()[0], config.DefaultSocket)
+		s.addEndpoint(s.registry.Endpoints()[0], config.DefaultSocket, nil)
 	}
 	for _, name := range slices.Concat(named(plugin.Rootless.AllowUsers), o.Users) {
 		s.addUser(name)
 	}
-	host := group{looks: slices.Concat([]look{{"configuration", finding.Host, func(context.Context) []finding.Finding { return configuration }}}, s.hostLooks())}
-	return slices.Concat([]group{host}, s.groups), func() { _ = registry.Close() } // it never fails
+	s.groups = slices.Concat([]group{{looks: s.hostLooks()}}, s.groups)
+	return s
 }
 
 // named are the users that the globs of allow_users name outright. Which others there may be, nobody can tell.
@@ -86,16 +92,17 @@ func (s *subjects) hostLooks() []look {
 	return []look{
 		one("kernel", host, findKernel),
 		one("cgroup-mode", host, func() finding.Finding { return cgroupv2.FindMode(s.rootless) }),
-		{"systemd", host, func(ctx context.Context) []finding.Finding { return sockets.FindSystemd(ctx, s.rootless) }},
+		several(host, func(ctx context.Context) []finding.Finding { return sockets.FindSystemd(ctx, s.rootless) }, "systemd", "bus"),
 		ofUsers("user-namespaces", rootless.FindNamespaces),
 		ofUsers("id-helpers", rootless.FindIDHelpers),
-		{"podman", host, func(ctx context.Context) []finding.Finding { return sockets.FindPrograms(ctx, s.rootless) }},
-		{"mandatory-access", host, func(context.Context) []finding.Finding { return selinux.FindState() }},
-		{"agent-unit", host, func(ctx context.Context) []finding.Finding { return sockets.FindAgentUnit(ctx, agentUnit) }},
+		several(host, func(ctx context.Context) []finding.Finding { return sockets.FindPrograms(ctx, s.rootless) },
+			"podman", "conmon", "oci-runtime", "network-helper"),
+		several(host, func(context.Context) []finding.Finding { return selinux.FindState() }, "mandatory-access"),
+		several(host, func(ctx context.Context) []finding.Finding { return sockets.FindAgentUnit(ctx, agentUnit) }, "agent-unit"),
 		one("data-dir", host, func() finding.Finding { return findDataDir(agent, s.self) }),
-		{"plugin", host, func(ctx context.Context) []finding.Finding {
-			return []finding.Finding{findPlugin(ctx, agent, s.self, s.options.Version)}
-		}},
+		several(host, func(ctx context.Context) []finding.Finding {
+			return []finding.Finding{findPlugin(ctx, agent, s.self, s.options.Version, rootless.OnlyRootChanges)}
+		}, "plugin"),
 		one("cni", host, func() finding.Finding { return findCNI(agent, s.self) }),
 		ofUsers("idmapped-mounts", func() finding.Finding { return findIDMaps(s.self) }),
 		one("state-dir", host, func() finding.Finding { return findStateDir(agent.Plugin.StateDir, s.self) }),
@@ -117,7 +124,8 @@ func (s *subjects) addBroken(block config.Socket, reason error) {
 }
 
 // addEndpoint adds an endpoint and its user, once. socket is the name by which tasks find it; empty: by its user's.
-func (s *subjects) addEndpoint(endpoint *sockets.Endpoint, socket string) {
+// refused is why they may not; nil: they may.
+func (s *subjects) addEndpoint(endpoint *sockets.Endpoint, socket string, refused error) {
 	if s.endpoint[endpoint] {
 		return
 	}
@@ -135,10 +143,10 @@ func (s *subjects) addEndpoint(endpoint *sockets.Endpoint, socket string) {
 		s.rootless = s.rootless || !user.IsRoot()
 		if !s.user[user.UID] {
 			s.user[user.UID] = true
-			g.looks = userLooks(user, endpoint)
+			g.looks = s.userLooks(user, endpoint, refused)
 		}
 	}
-	g.looks = append(g.looks, look{"api", user.String(), endpoint.Find})
+	g.looks = append(g.looks, endpointLook(endpoint))
 	s.groups = append(s.groups, g)
 }
 
@@ -154,26 +162,67 @@ func (s *subjects) addUser(name string) {
 		s.groups = append(s.groups, group{looks: []look{one("account", name, func() finding.Finding { return account })}})
 		return
 	}
-	s.addEndpoint(s.registry.ForUser(user), "")
+	var refused error
+	if !s.user[user.UID] { // no socket block names them
+		refused = s.options.Agent.Plugin.Rootless.AllowsUser(user.Name, user.UID)
+	}
+	s.addEndpoint(s.registry.ForUser(user), "", refused)
 }
 
 func (s *subjects) skip(id, subject string) {
 	s.groups = append(s.groups, group{looks: []look{one(id, subject, func() finding.Finding { return finding.Skip(id, subject, needsRoot) })}})
 }
 
-// userLooks are the looks at the user of an endpoint, apart from their podman.
-func userLooks(user rootless.User, endpoint *sockets.Endpoint) []look {
+// endpointLook is the look at an endpoint: at its user's manager and socket where it has one, and at its podman.
+func endpointLook(endpoint *sockets.Endpoint) look {
+	subject, ids := endpoint.Name(), []string{"socket"}
+	if endpoint.Managed() {
+		subject, ids = endpoint.User().String(), []string{"podman-socket"}
+		if endpoint.Rootless() {
+			ids = []string{"manager", "lingering", "podman-socket"}
+		}
+	}
+	if !endpoint.Rootless() {
+		ids = append(ids, "socket-access")
+	}
+	l := several(subject, endpoint.Find, append(ids, "api", "storage", "database")...)
+	l.patience = apiPatience
+	return l
+}
+
+// userLooks are the looks at the user of an endpoint, apart from their podman. refused is why no task may name the user,
+// or nil.
+func (s *subjects) userLooks(user rootless.User, endpoint *sockets.Endpoint, refused error) []look {
 	name := user.String()
+	ids := one("subordinate-ids", name, func() finding.Finding {
+		s.idsTurn.Lock()
+		defer s.idsTurn.Unlock()
+		return s.ids.Find(user)
+	})
+	ids.inTurn = true // each user is proposed a range of their own, the same one at each look
 	return []look{
-		one("account", name, func() finding.Finding { _, f := rootless.FindAccount(name); return f }),
+		one("account", name, func() finding.Finding { return findAccount(name, refused) }),
 		one("home", name, user.FindHome),
 		one("space", name, user.FindSpace),
-		one("subordinate-ids", name, user.FindSubordinateIDs),
-		{"runtime-dir", name, func(ctx context.Context) []finding.Finding {
-			units, err := endpoint.Units(ctx)
-			return []finding.Finding{user.FindRuntimeDir(err == nil && units.Manager == "active")}
-		}},
+		ids,
+		several(name, func(ctx context.Context) []finding.Finding {
+			units, _ := endpoint.Units(ctx) // without the directory it cannot tell all, but that the manager runs
+			return []finding.Finding{user.FindRuntimeDir(units.Manager == "active")}
+		}, "runtime-dir"),
 		one("delegation", name, func() finding.Finding { return cgroupv2.FindDelegation(name, user.UID) }),
-		{"containers-conf", name, func(context.Context) []finding.Finding { return user.FindConfiguration() }},
+		one("containers-conf", name, user.FindContainersConf),
+		one("storage-conf", name, user.FindStorageConf),
+		one("registries-conf", name, user.FindRegistriesConf),
 	}
+}
+
+// findAccount looks at the account of a host user, whom tasks may not name if the configuration has refused them.
+func findAccount(name string, refused error) finding.Finding {
+	_, f := rootless.FindAccount(name)
+	if refused != nil && f.Status == finding.OK {
+		f.Status, f.Cause = finding.Warn, refused
+		f.Seen += "; " + refused.Error()
+		f.Why = "no task may name this host user"
+	}
+	return f
 }

@@ -81,10 +81,10 @@ func existing(path string) (string, error) {
 	}
 }
 
-// onlyRootChanges tells whether root alone can change what is at a path, so that root may run a command on it: every
-// directory down to it is root's, and nobody else can write there.
-func onlyRootChanges(path string) bool {
-	for ; ; path = filepath.Dir(path) {
+// OnlyRootChanges tells whether root alone can change what is in a directory and which directory is at that absolute path,
+// so that root may run a command there: it and every one above it is root's, and nobody else can write there.
+func OnlyRootChanges(path string) bool {
+	for path = filepath.Join("/", path); ; path = filepath.Dir(path) {
 		var st unix.Stat_t
 		if unix.Lstat(path, &st) != nil || st.Mode&unix.S_IFMT != unix.S_IFDIR || st.Uid != 0 || st.Mode&0o022 != 0 {
 			return false

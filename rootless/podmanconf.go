@@ -19,18 +19,25 @@ import (
 // maxFragments bounds how many files of a drop-in directory are read.
 const maxFragments = 100
 
-// FindConfiguration looks at the files that tell the user's podman what to do: containers.conf(5),
-// containers-storage.conf(5) and containers-registries.conf(5).
-func (u User) FindConfiguration() []finding.Finding { return u.findConfiguration("") }
+// FindContainersConf looks at what containers.conf(5) tells the user's podman.
+func (u User) FindContainersConf() finding.Finding {
+	return u.findConf(idContainers, u.findContainersConf)
+}
 
-// findConfiguration looks at the system's files below a root.
-func (u User) findConfiguration(root string) []finding.Finding {
+// FindStorageConf looks at what containers-storage.conf(5) tells the user's podman.
+func (u User) FindStorageConf() finding.Finding { return u.findConf(idStorage, u.findStorageConf) }
+
+// FindRegistriesConf looks at what containers-registries.conf(5) tells the user's podman.
+func (u User) FindRegistriesConf() finding.Finding {
+	return u.findConf(idRegistries, u.findRegistriesConf)
+}
+
+// findConf has find look below the root of the file system, when this process can look as the user.
+func (u User) findConf(id string, find func(root string) finding.Finding) finding.Finding {
 	if err := u.Do(func() error { return nil }); err != nil {
-		return []finding.Finding{
-			finding.Unknown(idContainers, u.Name, err), finding.Unknown(idStorage, u.Name, err), finding.Unknown(idRegistries, u.Name, err),
-		}
+		return finding.Unknown(id, u.Name, err)
 	}
-	return []finding.Finding{u.findContainersConf(root), u.findStorageConf(root), u.findRegistriesConf(root)}
+	return find("")
 }
 
 // settings is a configuration file.
@@ -83,10 +90,13 @@ func (u User) exists(path string) bool {
 // fragments are the files of a drop-in directory, in the order in which they are read.
 func (u User) fragments(dir string, own bool) ([]settings, error) {
 	found, err := look(u, func() (_ []settings, err error) {
-		d, err := os.OpenFile(dir, os.O_RDONLY|unix.O_DIRECTORY, 0)
+		fd, err := unix.Openat2(unix.AT_FDCWD, dir, &unix.OpenHow{
+			Flags: unix.O_RDONLY | unix.O_DIRECTORY | unix.O_CLOEXEC, Resolve: unix.RESOLVE_NO_MAGICLINKS,
+		})
 		if err != nil {
 			return nil, err
 		}
+		d := os.NewFile(uintptr(fd), dir) //nolint:gosec // not negative
 		defer func() { err = errors.Join(err, d.Close()) }()
 		entries, err := d.ReadDir(maxFragments + 1)
 		if len(entries) > maxFragments {
@@ -115,6 +125,9 @@ func (u User) fragments(dir string, own bool) ([]settings, error) {
 
 // broken is the finding that podman cannot read a file.
 func (u User) broken(id string, err error) finding.Finding {
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		return finding.Unknown(id, u.Name, err)
+	}
 	f := finding.Finding{ID: id, Subject: u.Name, Status: finding.Fail, Cause: err,
 		Seen: err.Error(), Why: "podman refuses to work"}
 	var at *fault

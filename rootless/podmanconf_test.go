@@ -156,10 +156,9 @@ func TestFindRegistriesConf(t *testing.T) {
 
 func TestBroken(t *testing.T) {
 	u, root := configured(t, map[string]string{"~/registries.conf": "=", etc + "containers.conf": "="})
-	all := u.findConfiguration(root)
-	must.Len(t, 3, all)
-	must.Eq(t, []string{"mv --backup=numbered -- " + root + "/etc/containers/containers.conf " + root + "/etc/containers/containers.conf.broken"}, all[0].Remedy.Commands)
-	must.Eq(t, []string{u.command("mv", "--backup=numbered", "--", u.own("registries.conf"), u.own("registries.conf.broken"))}, all[2].Remedy.Commands)
+	containers, registries := u.findContainersConf(root), u.findRegistriesConf(root)
+	must.Eq(t, []string{"mv --backup=numbered -- " + root + "/etc/containers/containers.conf " + root + "/etc/containers/containers.conf.broken"}, containers.Remedy.Commands)
+	must.Eq(t, []string{u.command("mv", "--backup=numbered", "--", u.own("registries.conf"), u.own("registries.conf.broken"))}, registries.Remedy.Commands)
 }
 
 // Whatever a user puts in the place of a file, it is read with the user's rights, and not for ever.

@@ -15,6 +15,8 @@ import (
 const (
 	tooLittleSpace = 64 << 20
 	littleSpace    = 1 << 30
+	// The same in inodes.
+	tooFewInodes = 1000
 )
 
 // Space is that of a file system, for users other than root (statfs(2)). A quota of a user's does not show.
@@ -45,8 +47,11 @@ func (s Space) Find(id, subject string) finding.Finding {
 	switch {
 	case s.Free < tooLittleSpace:
 		f.Status, f.Why = finding.Fail, "what tasks need cannot be written"
-	case s.FreeInodes*100 < s.Inodes:
-		f.Status, f.Why = finding.Fail, "no more files can be made"
+	case s.Inodes > 0 && s.FreeInodes < tooFewInodes:
+		f.Status, f.Why = finding.Fail, "hardly any more files can be made"
+		f.Seen = fmt.Sprintf("%d of %d inodes free at %s", s.FreeInodes, s.Inodes, finding.Printable(s.Path))
+	case s.FreeInodes < s.Inodes/100:
+		f.Status, f.Why = finding.Warn, "a single image may need all files that can be made"
 		f.Seen = fmt.Sprintf("%d of %d inodes free at %s", s.FreeInodes, s.Inodes, finding.Printable(s.Path))
 	case s.Free < littleSpace:
 		f.Status, f.Why = finding.Warn, "a single image may fill it"

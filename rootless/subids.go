@@ -2,14 +2,16 @@ package rootless
 
 import (
 	"bufio"
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
 	"os"
-	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
+	"sync"
 
 	"nomad-driver-podman/finding"
 )
@@ -20,22 +22,51 @@ const minSubordinateIDs = 65536
 // endOfIDs is one more than the highest ID: -1 is none (user_namespaces(7)).
 const endOfIDs = 1<<32 - 1
 
-// CheckSubordinateIDs returns the error of FindSubordinateIDs.
-func (u User) CheckSubordinateIDs() error { return u.FindSubordinateIDs().Err() }
-
-// FindSubordinateIDs looks whether /etc/subuid and /etc/subgid (subuid(5)) give the user at least 65536 subordinate IDs
-// each, which are nobody else's. Where nsswitch.conf(5) lets another service than these files decide, podman is the only
-// one to ask, and nothing is looked at.
-func (u User) FindSubordinateIDs() finding.Finding {
+// CheckSubordinateIDs makes sure that /etc/subuid and /etc/subgid (subuid(5)) give the user at least 65536 subordinate IDs
+// each. It reads nothing else, since it is asked often; SubordinateIDs.Find has more to say. Where nsswitch.conf(5) lets
+// another service than these files decide, podman is the only one to ask, and nothing is checked.
+func (u User) CheckSubordinateIDs() error {
 	if u.IsRoot() {
-		return finding.Skip(idSubordinate, u.Name, "root needs none")
+		return nil
 	}
-	return u.findSubordinateIDs(os.DirFS("/"))
+	return u.checkSubordinateIDs(os.DirFS("/"))
+}
+
+func (u User) checkSubordinateIDs(root fs.FS) error {
+	if elsewhere, err := subIDsFromElsewhere(root); err != nil || elsewhere {
+		return err
+	}
+	files := newIDFiles()
+	for i := range files {
+		if err := files[i].readRanges(root); err != nil {
+			return unreadableIDs(u, err).Err()
+		}
+	}
+	f := u.tooFewIDs(files)
+	f.Remedy.Advice = fmt.Sprintf("give it a range that nobody else has (usermod --add-subuids, --add-subgids); nomad-driver-podman preflight -user %s tells one", u.Name)
+	return f.Err()
 }
 
 const idSubordinate = "subordinate-ids"
 
-func (u User) findSubordinateIDs(root fs.FS) finding.Finding {
+// SubordinateIDs looks at the subordinate IDs of one user after the other, and remembers which ranges it has told to give to
+// whom: where all remedies are read before the first is followed, no two users are to be given the same. The zero value is
+// ready.
+type SubordinateIDs struct {
+	mu       sync.Mutex
+	proposed map[uint32]idRange // by UID
+}
+
+// Find looks whether /etc/subuid and /etc/subgid (subuid(5)) give the user at least 65536 subordinate IDs each, which are
+// nobody else's.
+func (s *SubordinateIDs) Find(u User) finding.Finding {
+	if u.IsRoot() {
+		return finding.Skip(idSubordinate, u.Name, "root needs none")
+	}
+	return s.find(os.DirFS("/"), u)
+}
+
+func (s *SubordinateIDs) find(root fs.FS, u User) finding.Finding {
 	elsewhere, err := subIDsFromElsewhere(root)
 	if err != nil {
 		return unreadableIDs(u, err)
@@ -43,32 +74,56 @@ func (u User) findSubordinateIDs(root fs.FS) finding.Finding {
 	if elsewhere {
 		return finding.Skip(idSubordinate, u.Name, "nsswitch.conf(5) has another service than files decide")
 	}
-	files, err := readIDFiles(root)
-	if err != nil {
-		return unreadableIDs(u, err)
-	}
-	f := finding.Finding{ID: idSubordinate, Subject: u.Name, Status: finding.Fail}
-	var seen []string
-	var clashes [2][]idRange // by file: ranges of the user's that must go
-	for i, file := range files {
-		count, others := file.count(u), ""
-		clashes[i], others = file.clashes(u)
-		if count < minSubordinateIDs {
-			seen = append(seen, fmt.Sprintf("host user %s has %d subordinate IDs in /%s", u, count, file.path))
-			f.Why = fmt.Sprintf("rootless containers need %d", minSubordinateIDs)
+	files := newIDFiles()
+	for i := range files {
+		if err := files[i].readRanges(root); err != nil {
+			return unreadableIDs(u, err)
 		}
-		if others != "" {
-			seen = append(seen, others)
+		files[i].readAccounts(root)
+	}
+	f := u.tooFewIDs(files)
+	for i := range files {
+		clashes := files[i].clashes(u)
+		for _, c := range clashes {
+			files[i].clashing = append(files[i].clashing, c.mine)
+			if f.Status != finding.Fail {
+				f.Status = c.means
+			}
+		}
+		if len(clashes) > 0 {
+			f.Seen = join(f.Seen, clashes[0].what)
+			f.Why = join(f.Why, "whoever shares IDs with a container can act on its processes and files")
+		}
+		if twice := files[i].twice(u); twice != "" {
+			f.Status, f.Seen, f.Why = finding.Fail, join(f.Seen, twice), join(f.Why, "no user namespace can have an ID twice")
+			f.Remedy.Advice = "remove the line that is too much by hand"
 		}
 	}
-	if len(clashes[0])+len(clashes[1]) > 0 {
-		f.Why = "whoever shares IDs with a container can act on its processes and files"
+	switch {
+	case f.Status == finding.OK:
+		f.Seen = fmt.Sprintf("%d in /%s, %d in /%s", files[0].count(u), files[0].path, files[1].count(u), files[1].path)
+	case f.Remedy.Advice == "":
+		f.Remedy = s.giveIDs(root, files, u)
 	}
-	if seen == nil {
-		return finding.Good(idSubordinate, u.Name, "%d in /%s, %d in /%s",
-			files[0].count(u), files[0].path, files[1].count(u), files[1].path)
+	return f
+}
+
+func join(texts, more string) string {
+	if texts == "" || texts == more {
+		return more
 	}
-	f.Seen, f.Remedy = strings.Join(seen, ", "), u.giveIDs(root, files, clashes)
+	return texts + ", " + more
+}
+
+// tooFewIDs is the finding that the user has fewer subordinate IDs than containers need, or OK.
+func (u User) tooFewIDs(files [2]idFile) finding.Finding {
+	f := finding.Good(idSubordinate, u.Name, "")
+	for _, file := range files {
+		if count := file.count(u); count < minSubordinateIDs {
+			f.Status, f.Why = finding.Fail, fmt.Sprintf("rootless containers need %d", minSubordinateIDs)
+			f.Seen = join(f.Seen, fmt.Sprintf("host user %s has %d subordinate IDs in /%s", u, count, file.path))
+		}
+	}
 	return f
 }
 
@@ -97,88 +152,126 @@ func (r idRange) of(u User) bool {
 type idFile struct {
 	path     string // without the leading slash
 	accounts string // the same, of the file of accounts or groups
+	missing  bool
 	ranges   []idRange
+	users    map[string]bool // names and UIDs of accounts
+	clashing []idRange       // the user's that must go
 }
 
-func readIDFiles(root fs.FS) ([2]idFile, error) {
-	files := [2]idFile{{path: "etc/subuid", accounts: "etc/passwd"}, {path: "etc/subgid", accounts: "etc/group"}}
-	for i := range files {
-		f := &files[i]
-		// Lines NAME_OR_UID:FIRST:COUNT. One that shadow's tools could not parse gives no IDs.
-		err := eachLine(root, f.path, func(line string) {
-			fields := strings.Split(line, ":")
-			if len(fields) != 3 {
-				return
-			}
-			first, err1 := strconv.ParseUint(fields[1], 10, 32)
-			count, err2 := strconv.ParseUint(fields[2], 10, 32)
-			if err1 == nil && err2 == nil && count > 0 {
-				f.ranges = append(f.ranges, idRange{owner: fields[0], first: first, count: count})
-			}
-		})
-		if err != nil {
-			return files, err
+func newIDFiles() [2]idFile {
+	return [2]idFile{{path: "etc/subuid", accounts: "etc/passwd"}, {path: "etc/subgid", accounts: "etc/group"}}
+}
+
+// readRanges reads lines NAME_OR_UID:FIRST:COUNT. One that shadow's tools could not parse gives no IDs.
+func (f *idFile) readRanges(root fs.FS) error {
+	_, err := fs.Stat(root, f.path)
+	f.missing = errors.Is(err, fs.ErrNotExist)
+	return eachLine(root, f.path, func(line string) {
+		fields := strings.Split(line, ":")
+		if len(fields) != 3 {
+			return
 		}
-		// Lines NAME:PASSWORD:ID:… of passwd(5) and group(5).
-		err = eachLine(root, f.accounts, func(line string) {
+		first, err1 := strconv.ParseUint(fields[1], 10, 32)
+		count, err2 := strconv.ParseUint(fields[2], 10, 32)
+		if err1 == nil && err2 == nil && count > 0 {
+			f.ranges = append(f.ranges, idRange{owner: fields[0], first: first, count: count})
+		}
+	})
+}
+
+// readAccounts reads lines NAME:PASSWORD:ID:… of passwd(5) and group(5). What cannot be read is in nobody's way.
+func (f *idFile) readAccounts(root fs.FS) {
+	f.users = map[string]bool{}
+	entries := func(path string, fn func(name string, id uint32)) {
+		_ = eachLine(root, path, func(line string) {
 			if fields := strings.Split(line, ":"); len(fields) > 3 {
 				if id, err := parseID(fields[2]); err == nil {
-					f.ranges = append(f.ranges, idRange{owner: fields[0], account: true, first: uint64(id), count: 1})
+					fn(fields[0], id)
 				}
 			}
 		})
-		if err != nil {
-			return files, err
+	}
+	entries("etc/passwd", func(name string, id uint32) {
+		f.users[name], f.users[strconv.FormatUint(uint64(id), 10)] = id != 0, id != 0
+	})
+	entries(f.accounts, func(name string, id uint32) {
+		f.ranges = append(f.ranges, idRange{owner: name, account: true, first: uint64(id), count: 1})
+	})
+}
+
+// of are the user's ranges in the file, by their first IDs.
+func (f *idFile) of(u User) []idRange {
+	var own []idRange
+	for _, r := range f.ranges {
+		if r.of(u) {
+			own = append(own, r)
 		}
 	}
-	return files, nil
+	slices.SortStableFunc(own, func(a, b idRange) int { return cmp.Compare(a.first, b.first) })
+	return own
 }
 
 // count is how many subordinate IDs the file gives the user.
-func (f idFile) count(u User) uint64 {
-	var total uint64
-	for _, r := range f.ranges {
-		if r.of(u) {
-			total += r.count
-		}
+func (f *idFile) count(u User) uint64 {
+	var total, end uint64
+	for _, r := range f.of(u) {
+		total += max(r.end(), end) - max(r.first, end)
+		end = max(r.end(), end)
 	}
 	return total
 }
 
-// clashes are the user's ranges that hold IDs of somebody else's, or that the kernel would not map. It says for the first
-// of them, which and whose.
-func (f idFile) clashes(u User) (ranges []idRange, what string) {
-	for _, mine := range f.ranges {
-		if !mine.of(u) {
-			continue
+// twice says which IDs the file gives the user twice.
+func (f *idFile) twice(u User) string {
+	own := f.of(u)
+	for i := 1; i < len(own); i++ {
+		if own[i].overlaps(own[i-1]) {
+			return fmt.Sprintf("ranges %s and %s of host user %s in /%s overlap", own[i-1], own[i], u, f.path)
 		}
-		whose := ""
+	}
+	return ""
+}
+
+// clash is a range of the user's with IDs of somebody else's, or that the kernel would not map.
+type clash struct {
+	mine  idRange
+	what  string
+	means finding.Status
+}
+
+// clashes fail with another user who has the same IDs, who could act on what runs with them. A lone account and a line that is
+// nobody's are warnings.
+func (f *idFile) clashes(u User) []clash {
+	var found []clash
+	for _, mine := range f.of(u) {
+		c := clash{mine: mine}
 		if mine.end() > endOfIDs {
-			whose = "goes beyond the highest ID"
+			c.what, c.means = "goes beyond the highest ID", finding.Fail
 		}
 		for _, other := range f.ranges {
 			switch {
-			case other.of(u) || !mine.overlaps(other):
+			case other.of(u) || !mine.overlaps(other) || c.means == finding.Fail:
 			case other.account:
-				whose = fmt.Sprintf("holds ID %d of %s in /%s", other.first, finding.Printable(other.owner), f.accounts)
+				c.what, c.means = fmt.Sprintf("holds ID %d of %s in /%s", other.first, finding.Printable(other.owner), f.accounts), finding.Warn
+			case f.users[other.owner]:
+				c.what, c.means = fmt.Sprintf("overlaps %s of %s", other, finding.Printable(other.owner)), finding.Fail
 			default:
-				whose = fmt.Sprintf("overlaps %s of %s", other, finding.Printable(other.owner))
+				c.what, c.means = fmt.Sprintf("overlaps %s of %s, who is no user of this host", other, finding.Printable(other.owner)), finding.Warn
 			}
 		}
-		if whose == "" {
-			continue
-		}
-		if ranges = append(ranges, mine); what == "" {
-			what = fmt.Sprintf("range %s of host user %s in /%s %s", mine, u, f.path, whose)
+		if c.what != "" {
+			c.what = fmt.Sprintf("range %s of host user %s in /%s %s", mine, u, f.path, c.what)
+			found = append(found, c)
 		}
 	}
-	return ranges, what
+	return found
 }
 
 // inUse tells whether the user's podman may have files and a user namespace with the IDs that the user has by now.
 func (u User) inUse() bool {
+	storage := u.storage("").graphRoot
 	used, err := look(u, func() (bool, error) {
-		_, err := os.Lstat(filepath.Join(u.Home, ".local/share/containers"))
+		_, err := os.Lstat(storage)
 		if errors.Is(err, fs.ErrNotExist) {
 			return false, nil
 		}
@@ -197,6 +290,9 @@ func subIDsFromElsewhere(root fs.FS) (bool, error) {
 	return elsewhere, err
 }
 
+// maxIDFile bounds what is read of a file, in bytes.
+const maxIDFile = 4 << 20
+
 // eachLine calls fn for each line of a file without comments and surrounding space. A missing file has no lines.
 func eachLine(root fs.FS, path string, fn func(string)) error {
 	f, err := root.Open(path)
@@ -206,7 +302,8 @@ func eachLine(root fs.FS, path string, fn func(string)) error {
 	if err != nil {
 		return err
 	}
-	scanner := bufio.NewScanner(io.LimitReader(f, 1<<20))
+	scanner := bufio.NewScanner(io.LimitReader(f, maxIDFile))
+	scanner.Buffer(nil, maxIDFile) // a group may have many members
 	for scanner.Scan() {
 		line, _, _ := strings.Cut(scanner.Text(), "#")
 		fn(strings.TrimSpace(line))

@@ -1,7 +1,9 @@
 package rootless
 
 import (
+	"cmp"
 	"os"
+	"strings"
 	"testing"
 	"testing/fstest"
 
@@ -18,54 +20,64 @@ func hostFiles(files map[string]string) fstest.MapFS {
 	return root
 }
 
-func TestFindSubordinateIDs(t *testing.T) {
+func TestSubordinateIDs(t *testing.T) {
 	u := User{Name: "team-a", UID: 2001, Home: "/no/such/home"}
 	const enough = "team-a:100000:65536\n"
 	for _, test := range []struct {
 		name, subuid, subgid, nsswitch string
-		want                           string // in the error's text; empty: none
+		want                           finding.Status // empty: OK
+		says                           string
+		refused                        bool // by the driver, too
 	}{
 		{name: "by name", subuid: enough, subgid: enough},
 		{name: "by UID", subuid: "2001:100000:65536", subgid: "root:1:2\n2001:100000:65536 # text"},
 		{name: "in two ranges", subuid: "team-a:100000:65535\nteam-a:300000:1", subgid: enough},
 		{name: "beside others", subuid: enough + "team-b:165536:65536\nteam-c:99999:1", subgid: enough},
 		{name: "others' clash", subuid: enough + "team-b:165536:65536\nteam-c:165536:65536", subgid: enough},
-		{name: "none", want: "/etc/subuid"},
-		{name: "no subgid", subuid: enough, want: "as root, run: usermod --add-subgids 165536-231071 team-a"},
-		{name: "too few", subuid: "team-a:100000:1000", subgid: enough, want: "has 1000 subordinate IDs in /etc/subuid"},
-		{name: "another's", subuid: "team-ab:100000:65536\n20010:1:65536", subgid: enough, want: "usermod --add-subuids"},
-		{name: "malformed", subuid: "team-a:x:65536\nteam-a:1:-1\nteam-a:100000", subgid: enough, want: "has 0 subordinate IDs"},
-		{name: "comment", subuid: "#" + enough, subgid: enough, want: "has 0 subordinate IDs"},
-		{name: "overlap", subuid: enough + "team-b:165535:65536\n", subgid: enough,
-			want: "range 100000-165535 of host user team-a in /etc/subuid overlaps 165535-231070 of team-b"},
-		{name: "inside another's", subuid: enough, subgid: enough + "3000:1:1000000\n", want: "in /etc/subgid overlaps 1-1000000 of 3000"},
-		{name: "accounts", subuid: "team-a:1000:65536", subgid: enough, want: "holds ID 3000 of team-b in /etc/passwd"},
-		{name: "groups", subuid: enough, subgid: "team-a:1:65536", want: "holds ID 27 of sudo in /etc/group"},
-		{name: "too high", subuid: "team-a:4294900000:67296", subgid: enough, want: "beyond the highest ID"},
-		{name: "from a directory service", nsswitch: "passwd: files\nsubid: sss\n"},
-		{name: "from files by name", nsswitch: "subid:   files # text\n", want: "has 0 subordinate IDs"},
+		{name: "none", want: finding.Fail, says: "/etc/subuid", refused: true},
+		{name: "no subgid", subuid: enough, want: finding.Fail, says: "usermod --add-subgids 165536-231071 team-a", refused: true},
+		{name: "too few", subuid: "team-a:100000:1000", subgid: enough, want: finding.Fail, says: "has 1000 subordinate IDs in /etc/subuid", refused: true},
+		{name: "another's", subuid: "team-ab:100000:65536\n20010:1:65536", subgid: enough, want: finding.Fail, says: "usermod --add-subuids", refused: true},
+		{name: "malformed", subuid: "team-a:x:65536\nteam-a:1:-1\nteam-a:100000", subgid: enough, want: finding.Fail, says: "has 0 subordinate IDs", refused: true},
+		{name: "comment", subuid: "#" + enough, subgid: enough, want: finding.Fail, says: "has 0 subordinate IDs", refused: true},
+		{name: "overlap", subuid: enough + "team-b:165535:65536\n", subgid: enough, want: finding.Fail,
+			says: "range 100000-165535 of host user team-a in /etc/subuid overlaps 165535-231070 of team-b"},
+		{name: "inside another's", subuid: enough, subgid: enough + "3000:1:1000000\n", want: finding.Fail, says: "in /etc/subgid overlaps 1-1000000 of 3000"},
+		{name: "inside root's", subuid: enough + "root:1:1000000\n", subgid: enough, want: finding.Warn, says: "overlaps 1-1000000 of root"},
+		{name: "overlap with nobody's", subuid: enough + "gone:100000:65536\n", subgid: enough, want: finding.Warn, says: "of gone, who is no user of this host"},
+		{name: "accounts", subuid: "team-a:1000:65536", subgid: enough, want: finding.Warn, says: "holds ID 3000 of team-b in /etc/passwd"},
+		{name: "groups", subuid: enough, subgid: "team-a:1:65536", want: finding.Warn, says: "holds ID 27 of sudo in /etc/group"},
+		{name: "too high", subuid: "team-a:4294900000:67296", subgid: enough, want: finding.Fail, says: "beyond the highest ID"},
+		{name: "twice", subuid: enough + "2001:100000:65536", subgid: enough, want: finding.Fail, says: "ranges 100000-165535 and 100000-165535 of host user team-a in /etc/subuid overlap"},
+		{name: "twice and too few", subuid: "team-a:100000:65535\n2001:100000:65535", subgid: enough, want: finding.Fail, says: "has 65535 subordinate IDs", refused: true},
+		{name: "by the UID of the line", subuid: "2001:100000:65536\nteam-b:100000:65536", subgid: enough, want: finding.Fail, says: "remove the line of 2001"},
+		{name: "from a directory service", nsswitch: "passwd: files\nsubid: sss\n", want: finding.Skipped},
+		{name: "from files by name", nsswitch: "subid:   files # text\n", want: finding.Fail, says: "has 0 subordinate IDs", refused: true},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			err := u.findSubordinateIDs(hostFiles(map[string]string{
+			root := hostFiles(map[string]string{
 				"subuid": test.subuid, "subgid": test.subgid, "nsswitch.conf": test.nsswitch,
 				"passwd": "root:x:0:0::/root:/bin/sh\nteam-b:x:3000:3000::/home/team-b:/bin/sh\n",
-				"group":  "root:x:0:\nsudo:x:27:team-a,team-b\n",
-			})).Err()
-			if test.want == "" {
+				"group":  "many:x:9:" + strings.Repeat("somebody,", 1<<14) + "\nroot:x:0:\nsudo:x:27:team-a,team-b\n",
+			})
+			f := (&SubordinateIDs{}).find(root, u)
+			must.Eq(t, cmp.Or(test.want, finding.OK), f.Status, must.Sprint(f.Seen))
+			must.StrContains(t, f.Seen+f.Remedy.String(), test.says)
+			err := u.checkSubordinateIDs(root)
+			if !test.refused {
 				must.NoError(t, err)
 				return
 			}
-			must.ErrorContains(t, err, test.want)
 			must.ErrorContains(t, err, "team-a")
+			must.ErrorContains(t, err, "preflight -user team-a")
 		})
 	}
-	must.ErrorContains(t, u.findSubordinateIDs(fstest.MapFS{}).Err(), "has 0 subordinate IDs")
-	must.Eq(t, finding.Skipped, User{Name: "root"}.FindSubordinateIDs().Status)
+	must.ErrorContains(t, u.checkSubordinateIDs(fstest.MapFS{}), "has 0 subordinate IDs")
+	must.Eq(t, finding.Skipped, (&SubordinateIDs{}).Find(User{Name: "root"}).Status)
 	must.NoError(t, User{Name: "root"}.CheckSubordinateIDs())
 }
 
 func TestSubordinateIDsRemedy(t *testing.T) {
-	clear(promised.to)
 	fresh := someone(t)
 	for _, test := range []struct {
 		name, subuid, subgid, defs string
@@ -92,7 +104,9 @@ func TestSubordinateIDsRemedy(t *testing.T) {
 		}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			remedy := fresh.findSubordinateIDs(hostFiles(map[string]string{"subuid": test.subuid, "subgid": test.subgid, "login.defs": test.defs})).Remedy
+			remedy := (&SubordinateIDs{}).find(hostFiles(map[string]string{
+				"subuid": test.subuid, "subgid": test.subgid, "login.defs": test.defs, "passwd": "x:x:3000:3000::/:/bin/sh\n",
+			}), fresh).Remedy
 			must.Eq(t, test.safe, remedy.Safe)
 			must.Len(t, len(test.commands), remedy.Commands)
 			for i, want := range test.commands {
@@ -103,8 +117,13 @@ func TestSubordinateIDsRemedy(t *testing.T) {
 			}
 		})
 	}
-	must.NoError(t, os.MkdirAll(fresh.Home+"/.local/share/containers", 0o755))
-	remedy := fresh.findSubordinateIDs(fstest.MapFS{}).Remedy
+	// usermod does not make the files.
+	remedy := (&SubordinateIDs{}).find(fstest.MapFS{}, fresh).Remedy
+	must.True(t, remedy.Safe)
+	must.Eq(t, []string{"touch /etc/subuid", "touch /etc/subgid"}, remedy.Commands[:2])
+
+	must.NoError(t, os.MkdirAll(fresh.Home+"/.local/share/containers/storage", 0o755))
+	remedy = (&SubordinateIDs{}).find(hostFiles(map[string]string{"subuid": "", "subgid": ""}), fresh).Remedy
 	must.False(t, remedy.Safe)
 	must.StrHasPrefix(t, "usermod ", remedy.Commands[0])
 	must.StrHasSuffix(t, " podman system migrate", remedy.Commands[1])
@@ -112,9 +131,10 @@ func TestSubordinateIDsRemedy(t *testing.T) {
 
 // Whoever follows the remedies of two users at once has not given them the same IDs.
 func TestSubordinateIDsOfTwoUsers(t *testing.T) {
-	clear(promised.to)
 	a, b := User{Name: "team-a", UID: 2001}, User{Name: "team-b", UID: 2002}
-	of := func(u User) string { return u.findSubordinateIDs(fstest.MapFS{}).Remedy.Commands[0] }
+	root := hostFiles(map[string]string{"subuid": "", "subgid": ""})
+	var ids SubordinateIDs
+	of := func(u User) string { return ids.find(root, u).Remedy.Commands[0] }
 	must.StrContains(t, of(a), "--add-subuids 100000-165535")
 	must.StrContains(t, of(b), "--add-subuids 165536-231071")
 	must.StrContains(t, of(a), "--add-subuids 100000-165535")

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -13,6 +14,7 @@ import (
 	"github.com/hashicorp/nomad/helper/pluginutils/hclspecutils"
 	"github.com/hashicorp/nomad/helper/pluginutils/hclutils"
 	"github.com/zclconf/go-cty/cty/msgpack"
+	"golang.org/x/sys/unix"
 )
 
 const (
@@ -144,13 +146,37 @@ type agentFile struct {
 	Plugins []*pluginBlock `hcl:"plugin"`
 }
 
+// maxFile bounds a file of an agent's configuration, in bytes.
+const maxFile = 1 << 20
+
 func readFile(file string) (*agentFile, error) {
-	text, err := os.ReadFile(file)
+	text, err := readRegular(file)
 	if err != nil {
 		return nil, err
 	}
 	content := &agentFile{}
 	return content, hcl.Decode(content, string(text))
+}
+
+// readRegular neither waits for what is not a file, such as a FIFO, nor reads without end.
+func readRegular(file string) (_ []byte, err error) {
+	f, err := os.OpenFile(file, os.O_RDONLY|unix.O_NONBLOCK|unix.O_NOCTTY, 0)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, f.Close()) }()
+	info, err := f.Stat()
+	if err != nil {
+		return nil, err
+	}
+	if !info.Mode().IsRegular() {
+		return nil, errors.New("not a regular file")
+	}
+	text, err := io.ReadAll(io.LimitReader(f, maxFile+1))
+	if len(text) > maxFile {
+		return nil, fmt.Errorf("longer than %d bytes", maxFile)
+	}
+	return text, err
 }
 
 // plugin is the plugin's block: the last one, or nil when there is none.

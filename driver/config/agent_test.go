@@ -1,11 +1,13 @@
 package config
 
 import (
+	"bytes"
 	"os"
 	"path/filepath"
 	"testing"
 
 	"github.com/shoenig/test/must"
+	"golang.org/x/sys/unix"
 )
 
 // A later block replaces an earlier one as a whole, unless it is empty.
@@ -100,5 +102,18 @@ func TestFromAgentRefused(t *testing.T) {
 			must.Eq(t, "1m0s", agent.Plugin.ClientTimeout.String())
 			must.StrHasSuffix(t, PluginName, agent.Plugin.StateDir)
 		})
+	}
+}
+
+// What does not end or never begins is no file of an agent's.
+func TestFromAgentReadsFiles(t *testing.T) {
+	dir := t.TempDir()
+	fifo, long := filepath.Join(dir, "fifo.hcl"), filepath.Join(dir, "long.hcl")
+	must.NoError(t, unix.Mkfifo(fifo, 0o600))
+	must.NoError(t, os.WriteFile(long, bytes.Repeat([]byte("#"), maxFile+1), 0o600))
+	for file, says := range map[string]string{fifo: "not a regular file", "/dev/zero": "not a regular file", long: "longer than 1048576 bytes"} {
+		_, err := FromAgent(file)
+		must.ErrorContains(t, err, file)
+		must.ErrorContains(t, err, says)
 	}
 }
