@@ -72,7 +72,7 @@ var troubles = []trouble{
 	},
 	{
 		what: "newuidmap without its rights", id: "id-helpers", host: true, status: "fail", seen: "newuidmap has neither the setuid bit nor the capability",
-		remedy: "chmod u+s", mended: byFix,
+		remedy: "chmod u+s", mended: byCommands,
 		happen: func(t *testing.T, _ hostUser) func() { return unprivilegedHelper(t) },
 	},
 	{
@@ -188,7 +188,7 @@ var troubles = []trouble{
 		},
 	},
 	{
-		what: "the agent has a /tmp of its own", id: "agent-unit", host: true, status: "warn", seen: "PrivateTmp=yes", remedy: "PrivateTmp=no", mended: byFix,
+		what: "the agent has a /tmp of its own", id: "agent-unit", host: true, status: "warn", seen: "PrivateTmp=yes", remedy: "PrivateTmp=no", mended: byCommands,
 		happen: func(t *testing.T, _ hostUser) func() {
 			const dir = "/etc/systemd/system/nomad.service.d"
 			must.NoError(t, os.MkdirAll(dir, 0o755))

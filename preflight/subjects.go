@@ -29,6 +29,7 @@ type subjects struct {
 	endpoint map[*sockets.Endpoint]bool // that are looked at already
 	user     map[uint32]bool            // by UID
 	rootless bool                       // whether host users are to have containers
+	ids      rootless.SubordinateIDs
 }
 
 // groupsOf are the looks at the host, then those at each endpoint and user. When all are made, done is called.
@@ -135,7 +136,7 @@ func (s *subjects) addEndpoint(endpoint *sockets.Endpoint, socket string) {
 		s.rootless = s.rootless || !user.IsRoot()
 		if !s.user[user.UID] {
 			s.user[user.UID] = true
-			g.looks = userLooks(user, endpoint)
+			g.looks = userLooks(user, endpoint, s.ids.Find(user))
 		}
 	}
 	g.looks = append(g.looks, look{"api", user.String(), endpoint.Find})
@@ -162,18 +163,20 @@ func (s *subjects) skip(id, subject string) {
 }
 
 // userLooks are the looks at the user of an endpoint, apart from their podman.
-func userLooks(user rootless.User, endpoint *sockets.Endpoint) []look {
+func userLooks(user rootless.User, endpoint *sockets.Endpoint, ids finding.Finding) []look {
 	name := user.String()
 	return []look{
 		one("account", name, func() finding.Finding { _, f := rootless.FindAccount(name); return f }),
 		one("home", name, user.FindHome),
 		one("space", name, user.FindSpace),
-		one("subordinate-ids", name, user.FindSubordinateIDs),
+		one("subordinate-ids", name, func() finding.Finding { return ids }),
 		{"runtime-dir", name, func(ctx context.Context) []finding.Finding {
 			units, err := endpoint.Units(ctx)
 			return []finding.Finding{user.FindRuntimeDir(err == nil && units.Manager == "active")}
 		}},
 		one("delegation", name, func() finding.Finding { return cgroupv2.FindDelegation(name, user.UID) }),
-		{"containers-conf", name, func(context.Context) []finding.Finding { return user.FindConfiguration() }},
+		one("containers-conf", name, user.FindContainersConf),
+		one("storage-conf", name, user.FindStorageConf),
+		one("registries-conf", name, user.FindRegistriesConf),
 	}
 }

@@ -3,64 +3,61 @@ package rootless
 import (
 	"fmt"
 	"io/fs"
+	"os"
 	"slices"
 	"strconv"
 	"strings"
-	"sync"
 
 	"nomad-driver-podman/finding"
 )
 
-// giveIDs is the remedy that takes from the user the ranges that clash, and gives as many IDs as a user needs where too few
+// giveIDs is the remedy that takes from the user the ranges that must go, and gives as many IDs as a user needs where too few
 // are left.
-func (u User) giveIDs(root fs.FS, files [2]idFile, clashes [2][]idRange) finding.Remedy {
+func (s *SubordinateIDs) giveIDs(u User, root fs.FS, files [2]idFile, faults []idFault, accounts []account) finding.Remedy {
 	var remedy finding.Remedy
-	free, err := freeIDs(root, files, u)
+	free, err := s.free(u, root, files, accounts)
 	if err != nil {
 		remedy.Advice = "give the user a range that no other user has (usermod --add-subuids, --add-subgids): " + err.Error()
 		return remedy
 	}
 	args := []string{"usermod"}
 	taken := false
-	for i, option := range []string{"subuids", "subgids"} {
-		left := files[i].count(u)
-		for _, clash := range clashes[i] {
-			args = append(args, "--del-"+option, clash.String())
-			left -= clash.count
-			taken = true
+	for _, file := range files {
+		left := file.of(u)
+		for _, fault := range faults {
+			if i := slices.Index(left, fault.taken); fault.file == file.path && i >= 0 {
+				args = append(args, "--del-"+file.option, fault.taken.String())
+				left = slices.Delete(left, i, i+1)
+				taken = true
+			}
 		}
-		if left < minSubordinateIDs {
-			args = append(args, "--add-"+option, free.String())
+		if count(left) < minSubordinateIDs {
+			args = append(args, "--add-"+file.option, free.String())
 		}
 	}
-	remedy.Commands = []string{finding.Command(append(args, u.Name)...)}
+	if files[0].missing || files[1].missing { // usermod(8) takes that for a host without subordinate IDs
+		remedy.Commands = []string{finding.Command("touch", "/"+files[0].path, "/"+files[1].path)}
+	}
+	change := finding.Command(append(args, u.Name)...)
 	switch {
 	case taken:
 		// usermod(8) refuses to take IDs from a user who has processes.
 		manager := fmt.Sprintf("user@%d.service", u.UID)
 		remedy.Advice = "this ends everything that the user runs, and their images and containers stay with the old IDs: remove those first (podman system reset as the user)"
-		remedy.Commands = []string{
-			finding.Command("systemctl", "stop", manager), remedy.Commands[0], finding.Command("systemctl", "start", manager),
-		}
+		remedy.Commands = append(remedy.Commands,
+			finding.Command("systemctl", "stop", manager), change, finding.Command("systemctl", "start", manager))
 	case u.inUse():
 		remedy.Advice = "podman system migrate stops the user's containers"
-		remedy.Commands = append(remedy.Commands, u.command("podman", "system", "migrate"))
+		remedy.Commands = append(remedy.Commands, change, u.command("podman", "system", "migrate"))
 	default:
-		remedy.Safe = true
+		remedy.Commands, remedy.Safe = append(remedy.Commands, change), true
 	}
 	return remedy
 }
 
-// promised are the ranges that this process has told somebody to give to a user, by UID. So no two users are given the same
-// range where all remedies are read before the first is followed.
-var promised = struct {
-	sync.Mutex
-	to map[uint32]idRange
-}{to: map[uint32]idRange{}}
-
-// freeIDs finds the first range that nobody has as UIDs or GIDs, where useradd(8) would look for one: from SUB_UID_MIN to
+// free finds the first range that nobody has as UIDs or GIDs, where useradd(8) would look for one: from SUB_UID_MIN to
 // SUB_UID_MAX and the same of SUB_GID (login.defs(5)).
-func freeIDs(root fs.FS, files [2]idFile, u User) (idRange, error) {
+func (s *SubordinateIDs) free(u User, root fs.FS, files [2]idFile, accounts []account) (idRange, error) {
 	defs := map[string]uint64{
 		"SUB_UID_MIN": 100000, "SUB_UID_MAX": 600100000, "SUB_UID_COUNT": minSubordinateIDs,
 		"SUB_GID_MIN": 100000, "SUB_GID_MAX": 600100000, "SUB_GID_COUNT": minSubordinateIDs,
@@ -72,13 +69,14 @@ func freeIDs(root fs.FS, files [2]idFile, u User) (idRange, error) {
 			}
 		}
 	})
-	if err != nil {
+	if err != nil && !missing(err) {
 		return idRange{}, err
 	}
 	taken := slices.Concat(files[0].ranges, files[1].ranges)
-	promised.Lock()
-	defer promised.Unlock()
-	for uid, r := range promised.to {
+	for _, a := range accounts {
+		taken = append(taken, idRange{first: uint64(a.id), count: 1})
+	}
+	for uid, r := range s.proposed {
 		if uid != u.UID {
 			taken = append(taken, r)
 		}
@@ -96,6 +94,19 @@ func freeIDs(root fs.FS, files [2]idFile, u User) (idRange, error) {
 	if free.end()-1 > last {
 		return idRange{}, fmt.Errorf("none is free up to %d (SUB_UID_MAX in /etc/login.defs)", last)
 	}
-	promised.to[u.UID] = free
+	if s.proposed == nil {
+		s.proposed = map[uint32]idRange{}
+	}
+	s.proposed[u.UID] = free
 	return free, nil
+}
+
+// inUse tells whether the user's podman may have files and a user namespace with the IDs that the user has by now.
+func (u User) inUse() bool {
+	s := u.storage("")
+	if s.err != nil {
+		return true
+	}
+	_, err := look(u, func() (os.FileInfo, error) { return os.Lstat(s.graphRoot) })
+	return !missing(err)
 }

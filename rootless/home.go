@@ -22,7 +22,7 @@ func (u User) FindHome() finding.Finding {
 		return finding.Skip(id, u.Name, "root's podman needs none")
 	}
 	f := finding.Finding{ID: id, Subject: u.Name, Status: finding.Fail, Why: "podman has no place for images and containers"}
-	if noHome[u.Home] {
+	if noHome[u.Home] || !filepath.IsAbs(u.Home) {
 		f.Seen = "the account has no home directory, but " + strconv.Quote(u.Home)
 		f.Remedy.Advice = "give it one, with usermod --home"
 		return f
@@ -35,16 +35,21 @@ func (u User) FindHome() finding.Finding {
 	})
 	// mend gives the command, unless somebody else could turn it against another directory.
 	mend := func(safe bool, args ...string) {
-		if onlyRootChanges(filepath.Dir(u.Home)) {
+		if OnlyRootChanges(filepath.Dir(u.Home)) {
 			f.Remedy.Commands, f.Remedy.Safe = []string{finding.Command(args...)}, safe
 		} else {
 			f.Remedy.Advice = "mend it by hand: a directory above it is missing, or others than root can change it"
 		}
 	}
 	switch {
+	case errors.Is(err, errUnseen):
+		return finding.Unknown(id, u.Name, err)
 	case errors.Is(err, os.ErrNotExist):
 		f.Seen = u.Home + " does not exist"
-		mend(true, "install", "-d", "-o", u.Name, "-g", strconv.FormatUint(uint64(u.GID), 10), "-m", "0700", u.Home)
+		mend(false, "install", "-d", "-o", u.Name, "-g", strconv.FormatUint(uint64(u.GID), 10), "-m", "0700", u.Home)
+		if f.Remedy.Advice == "" {
+			f.Remedy.Advice = "look first whether a file system that has it is not mounted"
+		}
 	case st.Mode == 0 && errors.Is(err, os.ErrPermission):
 		f.Seen = u.Home + " is out of the user's reach"
 		f.Remedy.Advice = "let the user pass the directories above it; " + finding.Command("namei", "-om", u.Home) + " shows them"

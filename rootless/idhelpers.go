@@ -22,7 +22,6 @@ func findIDHelpers(dirs []string) finding.Finding {
 	f := finding.Good("id-helpers", finding.Host, "")
 	var found, faults []string
 	var missing bool
-	f.Remedy.Safe = true
 	for _, helper := range []struct {
 		name       string
 		capability int
@@ -37,7 +36,6 @@ func findIDHelpers(dirs []string) finding.Finding {
 		if fault, remedy := lookAtHelper(path, helper.capability); fault != "" {
 			faults = append(faults, path+" "+fault)
 			f.Remedy.Commands = append(f.Remedy.Commands, remedy.Commands...)
-			f.Remedy.Safe = f.Remedy.Safe && remedy.Safe
 			if remedy.Advice != "" {
 				f.Remedy.Advice = remedy.Advice
 			}
@@ -80,8 +78,9 @@ func lookAtHelper(path string, capability int) (fault string, remedy finding.Rem
 	case st.Mode&unix.S_ISUID != 0 || hasCapability(path, capability):
 		return "", finding.Remedy{}
 	}
+	// Never safe: somebody may have taken the bit away on purpose.
 	return "has neither the setuid bit nor the capability that it needs",
-		finding.Remedy{Commands: []string{finding.Command("chmod", "u+s", path)}, Safe: true}
+		finding.Remedy{Commands: []string{finding.Command("chmod", "u+s", path)}}
 }
 
 // hasCapability tells whether a file gives a capability to whoever runs it.

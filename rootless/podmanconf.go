@@ -19,20 +19,6 @@ import (
 // maxFragments bounds how many files of a drop-in directory are read.
 const maxFragments = 100
 
-// FindConfiguration looks at the files that tell the user's podman what to do: containers.conf(5),
-// containers-storage.conf(5) and containers-registries.conf(5).
-func (u User) FindConfiguration() []finding.Finding { return u.findConfiguration("") }
-
-// findConfiguration looks at the system's files below a root.
-func (u User) findConfiguration(root string) []finding.Finding {
-	if err := u.Do(func() error { return nil }); err != nil {
-		return []finding.Finding{
-			finding.Unknown(idContainers, u.Name, err), finding.Unknown(idStorage, u.Name, err), finding.Unknown(idRegistries, u.Name, err),
-		}
-	}
-	return []finding.Finding{u.findContainersConf(root), u.findStorageConf(root), u.findRegistriesConf(root)}
-}
-
 // settings is a configuration file.
 type settings struct {
 	path   string
@@ -71,19 +57,19 @@ func (u User) parse(s settings, into any) (toml.MetaData, error) {
 	return meta, nil
 }
 
-// exists tells whether there is a file at a path, for the user.
-func (u User) exists(path string) bool {
-	found, err := look(u, func() (bool, error) {
-		_, err := os.Stat(path)
-		return err == nil, nil
-	})
-	return found && err == nil
+// exists tells whether there is a file at a path, for the user. The error is a *fault: nobody could look.
+func (u User) exists(s settings) (bool, error) {
+	_, err := look(u, func() (os.FileInfo, error) { return os.Stat(s.path) })
+	if errors.Is(err, errUnseen) {
+		return false, &fault{s, err}
+	}
+	return err == nil, nil
 }
 
 // fragments are the files of a drop-in directory, in the order in which they are read.
 func (u User) fragments(dir string, own bool) ([]settings, error) {
 	found, err := look(u, func() (_ []settings, err error) {
-		d, err := os.OpenFile(dir, os.O_RDONLY|unix.O_DIRECTORY, 0)
+		d, err := openSettings(dir, unix.O_DIRECTORY)
 		if err != nil {
 			return nil, err
 		}
@@ -113,8 +99,11 @@ func (u User) fragments(dir string, own bool) ([]settings, error) {
 	return found, nil
 }
 
-// broken is the finding that podman cannot read a file.
+// broken is the finding that podman cannot read a file, or that nobody could look at it.
 func (u User) broken(id string, err error) finding.Finding {
+	if errors.Is(err, errUnseen) {
+		return finding.Unknown(id, u.Name, err)
+	}
 	f := finding.Finding{ID: id, Subject: u.Name, Status: finding.Fail, Cause: err,
 		Seen: err.Error(), Why: "podman refuses to work"}
 	var at *fault
