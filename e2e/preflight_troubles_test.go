@@ -72,7 +72,7 @@ var troubles = []trouble{
 	},
 	{
 		what: "newuidmap without its rights", id: "id-helpers", host: true, status: "fail", seen: "newuidmap has neither the setuid bit nor the capability",
-		remedy: "chmod u+s", mended: byFix,
+		remedy: "chmod u+s", mended: byCommands,
 		happen: func(t *testing.T, _ hostUser) func() { return unprivilegedHelper(t) },
 	},
 	{

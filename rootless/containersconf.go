@@ -26,6 +26,10 @@ func (u User) containersFiles(root string) ([]settings, error) {
 	return append(append(files, settings{path: own, own: true}), fragments...), err
 }
 
+// FindContainersConf looks at what the files of containers.conf(5) let the user's podman do to tasks.
+func (u User) FindContainersConf() finding.Finding { return u.findContainersConf("") }
+
+// findContainersConf looks at the system's files below a root.
 func (u User) findContainersConf(root string) finding.Finding {
 	files, err := u.containersFiles(root)
 	if err != nil {

@@ -3,6 +3,7 @@ package rootless
 import (
 	"fmt"
 	"io/fs"
+	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -10,55 +11,53 @@ import (
 	"nomad-driver-podman/finding"
 )
 
-// giveIDs is the remedy that takes from the user the ranges that clash, and gives as many IDs as a user needs where too few
+// giveIDs is the remedy that takes from the user the ranges that must go, and gives as many IDs as a user needs where too few
 // are left.
-func (s *SubordinateIDs) giveIDs(root fs.FS, files [2]idFile, u User) finding.Remedy {
-	free, err := s.freeIDs(root, files, u)
+func (s *SubordinateIDs) giveIDs(u User, root fs.FS, files [2]idFile, faults []idFault, accounts []account) finding.Remedy {
+	var remedy finding.Remedy
+	free, err := s.free(u, root, files, accounts)
 	if err != nil {
 		return finding.Remedy{Advice: "give the user a range that no other user has (usermod --add-subuids, --add-subgids): " + err.Error()}
 	}
 	var remedy finding.Remedy
 	args := []string{"usermod"}
 	taken := false
-	for i, option := range []string{"subuids", "subgids"} {
-		file := files[i]
-		if file.missing {
-			remedy.Commands = append(remedy.Commands, finding.Command("touch", "/"+file.path)) // usermod does not make it
-		}
-		left := file.count(u)
-		for _, clash := range file.clashing {
-			if clash.owner != u.Name { // usermod does not find these
-				return finding.Remedy{Advice: fmt.Sprintf("remove the line of %s for %s in /%s by hand, and give the user a range that nobody else has, such as %s", clash.owner, clash, file.path, free)}
+	for _, file := range files {
+		left := file.of(u)
+		for _, fault := range faults {
+			if i := slices.Index(left, fault.taken); fault.file == file.path && i >= 0 {
+				args = append(args, "--del-"+file.option, fault.taken.String())
+				left = slices.Delete(left, i, i+1)
+				taken = true
 			}
-			args = append(args, "--del-"+option, clash.String())
-			left -= min(left, clash.count)
-			taken = true
 		}
-		if left < minSubordinateIDs {
-			args = append(args, "--add-"+option, free.String())
+		if count(left) < minSubordinateIDs {
+			args = append(args, "--add-"+file.option, free.String())
 		}
 	}
-	remedy.Commands = append(remedy.Commands, finding.Command(append(args, u.Name)...))
+	if files[0].missing || files[1].missing { // usermod(8) takes that for a host without subordinate IDs
+		remedy.Commands = []string{finding.Command("touch", "/"+files[0].path, "/"+files[1].path)}
+	}
+	change := finding.Command(append(args, u.Name)...)
 	switch {
 	case taken:
 		// usermod(8) refuses to take IDs from a user who has processes.
 		manager := fmt.Sprintf("user@%d.service", u.UID)
 		remedy.Advice = "this ends everything that the user runs, and their images and containers stay with the old IDs: remove those first (podman system reset as the user)"
-		remedy.Commands = slices.Concat(
-			[]string{finding.Command("systemctl", "stop", manager)}, remedy.Commands, []string{finding.Command("systemctl", "start", manager)},
-		)
+		remedy.Commands = append(remedy.Commands,
+			finding.Command("systemctl", "stop", manager), change, finding.Command("systemctl", "start", manager))
 	case u.inUse():
 		remedy.Advice = "podman system migrate stops the user's containers"
-		remedy.Commands = append(remedy.Commands, u.command("podman", "system", "migrate"))
+		remedy.Commands = append(remedy.Commands, change, u.command("podman", "system", "migrate"))
 	default:
-		remedy.Safe = true
+		remedy.Commands, remedy.Safe = append(remedy.Commands, change), true
 	}
 	return remedy
 }
 
-// freeIDs finds the first range that nobody has as UIDs or GIDs, where useradd(8) would look for one: from SUB_UID_MIN to
+// free finds the first range that nobody has as UIDs or GIDs, where useradd(8) would look for one: from SUB_UID_MIN to
 // SUB_UID_MAX and the same of SUB_GID (login.defs(5)).
-func (s *SubordinateIDs) freeIDs(root fs.FS, files [2]idFile, u User) (idRange, error) {
+func (s *SubordinateIDs) free(u User, root fs.FS, files [2]idFile, accounts []account) (idRange, error) {
 	defs := map[string]uint64{
 		"SUB_UID_MIN": 100000, "SUB_UID_MAX": 600100000, "SUB_UID_COUNT": minSubordinateIDs,
 		"SUB_GID_MIN": 100000, "SUB_GID_MAX": 600100000, "SUB_GID_COUNT": minSubordinateIDs,
@@ -70,12 +69,13 @@ func (s *SubordinateIDs) freeIDs(root fs.FS, files [2]idFile, u User) (idRange, 
 			}
 		}
 	})
-	if err != nil {
+	if err != nil && !missing(err) {
 		return idRange{}, err
 	}
 	taken := slices.Concat(files[0].ranges, files[1].ranges)
-	s.mu.Lock()
-	defer s.mu.Unlock()
+	for _, a := range accounts {
+		taken = append(taken, idRange{first: uint64(a.id), count: 1})
+	}
 	for uid, r := range s.proposed {
 		if uid != u.UID {
 			taken = append(taken, r)
@@ -99,4 +99,14 @@ func (s *SubordinateIDs) freeIDs(root fs.FS, files [2]idFile, u User) (idRange, 
 	}
 	s.proposed[u.UID] = free
 	return free, nil
+}
+
+// inUse tells whether the user's podman may have files and a user namespace with the IDs that the user has by now.
+func (u User) inUse() bool {
+	s := u.storage("")
+	if s.err != nil {
+		return true
+	}
+	_, err := look(u, func() (os.FileInfo, error) { return os.Lstat(s.graphRoot) })
+	return !missing(err)
 }

@@ -42,10 +42,14 @@ func (u User) FindHome() finding.Finding {
 		}
 	}
 	switch {
+	case errors.Is(err, errUnseen):
+		return finding.Unknown(id, u.Name, err)
 	case errors.Is(err, os.ErrNotExist):
 		f.Seen = u.Home + " does not exist"
-		f.Remedy.Advice = "make sure first that it is not on a file system that only has to be mounted"
 		mend(false, "install", "-d", "-o", u.Name, "-g", strconv.FormatUint(uint64(u.GID), 10), "-m", "0700", u.Home)
+		if f.Remedy.Advice == "" {
+			f.Remedy.Advice = "look first whether a file system that has it is not mounted"
+		}
 	case st.Mode == 0 && errors.Is(err, os.ErrPermission):
 		f.Seen = u.Home + " is out of the user's reach"
 		f.Remedy.Advice = "let the user pass the directories above it; " + finding.Command("namei", "-om", u.Home) + " shows them"

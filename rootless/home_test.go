@@ -72,7 +72,7 @@ func TestFindHome(t *testing.T) {
 	missing := check(at("/usr/no-such-home"), "does not exist")
 	must.Eq(t, []string{"install -d -o nobody -g 65534 -m 0700 /usr/no-such-home"}, missing.Commands)
 	must.False(t, missing.Safe)
-	must.StrContains(t, missing.Advice, "mounted")
+	must.StrContains(t, missing.Advice, "not mounted")
 	must.SliceEmpty(t, check(at("/usr/no-such-home/nor-this"), "does not exist").Commands)
 	must.SliceEmpty(t, check(at("/usr/share"), "is owned by root").Commands)
 	share := at("/usr/share")
@@ -84,7 +84,8 @@ func TestFindHome(t *testing.T) {
 	check(at("/etc/passwd"), "is not a directory")
 	check(at("/nonexistent"), "has no home directory")
 	check(at(""), "has no home directory")
-	check(at("relative"), "has no home directory")
+	check(at("home"), "has no home directory")
+	must.Eq(t, finding.Warn, User{Name: "x", UID: Unknown.UID, GID: Unknown.GID, Home: "/home/x"}.FindHome().Status)
 
 	closed := filepath.Join(openDir(t), "closed")
 	must.NoError(t, os.MkdirAll(filepath.Join(closed, "home"), 0o700))
@@ -93,10 +94,14 @@ func TestFindHome(t *testing.T) {
 
 func TestOnlyRootChanges(t *testing.T) {
 	must.True(t, OnlyRootChanges("/usr/share"))
+	must.True(t, OnlyRootChanges("/"))
+	must.True(t, OnlyRootChanges("/usr//share/../share/"))
+	for _, relative := range []string{"", ".", "..", "usr/share"} {
+		must.False(t, OnlyRootChanges(relative))
+	}
 	must.False(t, OnlyRootChanges("/usr/no-such-directory"))
 	must.False(t, OnlyRootChanges("/etc/passwd"))
 	must.False(t, OnlyRootChanges(openDir(t)))
-	must.False(t, OnlyRootChanges("no-such-directory")) // as in passwd(5)
 	if os.Geteuid() == 0 {
 		link := filepath.Join(t.TempDir(), "link")
 		must.NoError(t, os.Symlink("/usr", link))
@@ -136,12 +141,14 @@ func TestSpace(t *testing.T) {
 		status finding.Status
 		seen   string
 	}{
-		{Space{Path: "/srv", Free: 5 * gib, Total: 10 * gib, FreeInodes: 5000, Inodes: 10000}, finding.OK, "5GiB of 10GiB free at /srv"},
+		{Space{Path: "/srv", Free: 5 * gib, Total: 10 * gib, FreeInodes: 5000, Inodes: 100000}, finding.OK, "5GiB of 10GiB free at /srv"},
 		{Space{Free: 5 * gib, Total: 10 * gib}, finding.OK, "5GiB of 10GiB free"}, // btrfs
 		{Space{Free: gib - 1, Total: 10 * gib}, finding.Warn, "free"},
 		{Space{Free: 63 << 20, Total: 10 * gib}, finding.Fail, "63MiB of 10GiB"},
-		{Space{Free: 5 * gib, Total: 10 * gib, FreeInodes: 9, Inodes: 1000}, finding.Fail, "9 of 1000 inodes"},
-		{Space{Free: 5 * gib, Total: 10 * gib, FreeInodes: 1500, Inodes: 1000000}, finding.Warn, "1500 of 1000000 inodes"},
+		{Space{Free: gib - 1, Total: 10 * gib, FreeInodes: 9, Inodes: 1000}, finding.Fail, "9 of 1000 inodes"},
+		{Space{Free: 5 * gib, Total: 10 * gib, FreeInodes: 999, Inodes: 2000}, finding.Fail, "999 of 2000 inodes"},
+		{Space{Free: 5 * gib, Total: 10 * gib, FreeInodes: 1000, Inodes: 200000}, finding.Warn, "1000 of 200000 inodes"},
+		{Space{Free: 5 * gib, Total: 10 * gib, FreeInodes: 1000, Inodes: 100000}, finding.OK, "5GiB"},
 	} {
 		f := test.space.Find("space", "someone")
 		must.Eq(t, test.status, f.Status)

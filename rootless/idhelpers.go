@@ -78,8 +78,9 @@ func lookAtHelper(path string, capability int) (fault string, remedy finding.Rem
 	case st.Mode&unix.S_ISUID != 0 || hasCapability(path, capability):
 		return "", finding.Remedy{}
 	}
+	// Never safe: somebody may have taken the bit away on purpose.
 	return "has neither the setuid bit nor the capability that it needs",
-		finding.Remedy{Commands: []string{finding.Command("chmod", "u+s", path)}, Advice: "make sure first that it is what the package has installed"}
+		finding.Remedy{Commands: []string{finding.Command("chmod", "u+s", path)}}
 }
 
 // hasCapability tells whether a file gives a capability to whoever runs it.

@@ -17,8 +17,13 @@ import (
 // lookTimeout bounds a look at what is the user's, which may lie on a network filesystem whose server does not answer.
 const lookTimeout = 10 * time.Second
 
+// errUnseen is wrapped by the errors of looks that could not be made, so that nobody knows what is there.
+var errUnseen = errors.New("nobody could look")
+
 // look returns what fn does when it runs as the user. fn only looks, for it goes on after a timeout.
-func look[T any](u User, fn func() (T, error)) (T, error) {
+func look[T any](u User, fn func() (T, error)) (T, error) { return lookWithin(lookTimeout, u, fn) }
+
+func lookWithin[T any](timeout time.Duration, u User, fn func() (T, error)) (T, error) {
 	type result struct {
 		value T
 		err   error
@@ -26,19 +31,24 @@ func look[T any](u User, fn func() (T, error)) (T, error) {
 	done := make(chan result, 1)
 	go func() {
 		var r result
+		looked := false
 		r.err = u.Do(func() error {
+			looked = true
 			var err error
 			r.value, err = fn()
 			return err
 		})
+		if !looked {
+			r.err = fmt.Errorf("%w: %w", errUnseen, r.err)
+		}
 		done <- r
 	}()
 	select {
 	case r := <-done:
 		return r.value, r.err
-	case <-time.After(lookTimeout):
+	case <-time.After(timeout):
 		var none T
-		return none, fmt.Errorf("no answer from the file system within %s: %w", lookTimeout, os.ErrDeadlineExceeded)
+		return none, fmt.Errorf("%w: no answer from the file system within %s: %w", errUnseen, timeout, os.ErrDeadlineExceeded)
 	}
 }
 
@@ -50,14 +60,10 @@ const maxSettings = 1 << 20
 // resolve to this process's own descriptors.
 func (u User) readSettings(path string) ([]byte, error) {
 	return look(u, func() (_ []byte, err error) {
-		fd, err := unix.Openat2(unix.AT_FDCWD, path, &unix.OpenHow{
-			Flags:   unix.O_RDONLY | unix.O_NONBLOCK | unix.O_NOCTTY | unix.O_CLOEXEC,
-			Resolve: unix.RESOLVE_NO_MAGICLINKS,
-		})
+		f, err := openSettings(path, 0)
 		if err != nil {
 			return nil, err
 		}
-		f := os.NewFile(uintptr(fd), path) //nolint:gosec // not negative
 		defer func() { err = errors.Join(err, f.Close()) }()
 		if st, err := f.Stat(); err != nil || !st.Mode().IsRegular() {
 			return nil, errors.Join(err, errors.New("not a regular file"))
@@ -68,6 +74,18 @@ func (u User) readSettings(path string) ([]byte, error) {
 		}
 		return text, err
 	})
+}
+
+// openSettings opens a file, or with O_DIRECTORY a directory, to read it. Nothing in its place makes the open wait.
+func openSettings(path string, flag uint64) (*os.File, error) {
+	fd, err := unix.Openat2(unix.AT_FDCWD, path, &unix.OpenHow{
+		Flags:   flag | unix.O_RDONLY | unix.O_NONBLOCK | unix.O_NOCTTY | unix.O_CLOEXEC,
+		Resolve: unix.RESOLVE_NO_MAGICLINKS,
+	})
+	if err != nil {
+		return nil, err
+	}
+	return os.NewFile(uintptr(fd), path), nil //nolint:gosec // not negative
 }
 
 // existing is the path itself, or the nearest directory above it that exists.
@@ -81,15 +99,18 @@ func existing(path string) (string, error) {
 	}
 }
 
-// OnlyRootChanges tells whether root alone can change what is in a directory and which directory is at that absolute path,
-// so that root may run a command there: it and every one above it is root's, and nobody else can write there.
-func OnlyRootChanges(path string) bool {
-	for path = filepath.Join("/", path); ; path = filepath.Dir(path) {
+// OnlyRootChanges tells whether root alone can change what is in a directory, so that root may run a command on it: every
+// directory down to it is root's, nobody else can write there, and none is a symbolic link. A relative path is nobody's.
+func OnlyRootChanges(dir string) bool {
+	if !filepath.IsAbs(dir) {
+		return false
+	}
+	for dir = filepath.Clean(dir); ; dir = filepath.Dir(dir) {
 		var st unix.Stat_t
-		if unix.Lstat(path, &st) != nil || st.Mode&unix.S_IFMT != unix.S_IFDIR || st.Uid != 0 || st.Mode&0o022 != 0 {
+		if unix.Lstat(dir, &st) != nil || st.Mode&unix.S_IFMT != unix.S_IFDIR || st.Uid != 0 || st.Mode&0o022 != 0 {
 			return false
 		}
-		if path == "/" {
+		if dir == "/" {
 			return true
 		}
 	}

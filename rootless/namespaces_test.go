@@ -99,8 +99,7 @@ func TestFindIDHelpers(t *testing.T) {
 	plain := find()
 	must.Eq(t, finding.Fail, plain.Status)
 	must.StrContains(t, plain.Seen, gidmap+" has neither the setuid bit nor the capability")
-	must.Eq(t, []string{"chmod u+s " + gidmap}, plain.Remedy.Commands)
-	must.False(t, plain.Remedy.Safe)
+	must.Eq(t, finding.Remedy{Commands: []string{"chmod u+s " + gidmap}}, plain.Remedy)
 
 	must.NoError(t, unix.Setxattr(gidmap, "security.capability", capabilities(0x02000001, 1<<unix.CAP_SETGID, 0, 0, 0), 0))
 	must.Eq(t, finding.OK, find().Status)

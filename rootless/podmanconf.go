@@ -19,27 +19,6 @@ import (
 // maxFragments bounds how many files of a drop-in directory are read.
 const maxFragments = 100
 
-// FindContainersConf looks at what containers.conf(5) tells the user's podman.
-func (u User) FindContainersConf() finding.Finding {
-	return u.findConf(idContainers, u.findContainersConf)
-}
-
-// FindStorageConf looks at what containers-storage.conf(5) tells the user's podman.
-func (u User) FindStorageConf() finding.Finding { return u.findConf(idStorage, u.findStorageConf) }
-
-// FindRegistriesConf looks at what containers-registries.conf(5) tells the user's podman.
-func (u User) FindRegistriesConf() finding.Finding {
-	return u.findConf(idRegistries, u.findRegistriesConf)
-}
-
-// findConf has find look below the root of the file system, when this process can look as the user.
-func (u User) findConf(id string, find func(root string) finding.Finding) finding.Finding {
-	if err := u.Do(func() error { return nil }); err != nil {
-		return finding.Unknown(id, u.Name, err)
-	}
-	return find("")
-}
-
 // settings is a configuration file.
 type settings struct {
 	path   string
@@ -78,21 +57,19 @@ func (u User) parse(s settings, into any) (toml.MetaData, error) {
 	return meta, nil
 }
 
-// exists tells whether there is a file at a path, for the user.
-func (u User) exists(path string) bool {
-	found, err := look(u, func() (bool, error) {
-		_, err := os.Stat(path)
-		return err == nil, nil
-	})
-	return found && err == nil
+// exists tells whether there is a file at a path, for the user. The error is a *fault: nobody could look.
+func (u User) exists(s settings) (bool, error) {
+	_, err := look(u, func() (os.FileInfo, error) { return os.Stat(s.path) })
+	if errors.Is(err, errUnseen) {
+		return false, &fault{s, err}
+	}
+	return err == nil, nil
 }
 
 // fragments are the files of a drop-in directory, in the order in which they are read.
 func (u User) fragments(dir string, own bool) ([]settings, error) {
 	found, err := look(u, func() (_ []settings, err error) {
-		fd, err := unix.Openat2(unix.AT_FDCWD, dir, &unix.OpenHow{
-			Flags: unix.O_RDONLY | unix.O_DIRECTORY | unix.O_CLOEXEC, Resolve: unix.RESOLVE_NO_MAGICLINKS,
-		})
+		d, err := openSettings(dir, unix.O_DIRECTORY)
 		if err != nil {
 			return nil, err
 		}
@@ -123,9 +100,9 @@ func (u User) fragments(dir string, own bool) ([]settings, error) {
 	return found, nil
 }
 
-// broken is the finding that podman cannot read a file.
+// broken is the finding that podman cannot read a file, or that nobody could look at it.
 func (u User) broken(id string, err error) finding.Finding {
-	if errors.Is(err, os.ErrDeadlineExceeded) {
+	if errors.Is(err, errUnseen) {
 		return finding.Unknown(id, u.Name, err)
 	}
 	f := finding.Finding{ID: id, Subject: u.Name, Status: finding.Fail, Cause: err,

@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/shoenig/test/must"
 	"golang.org/x/sys/unix"
@@ -156,9 +157,27 @@ func TestFindRegistriesConf(t *testing.T) {
 
 func TestBroken(t *testing.T) {
 	u, root := configured(t, map[string]string{"~/registries.conf": "=", etc + "containers.conf": "="})
-	containers, registries := u.findContainersConf(root), u.findRegistriesConf(root)
-	must.Eq(t, []string{"mv --backup=numbered -- " + root + "/etc/containers/containers.conf " + root + "/etc/containers/containers.conf.broken"}, containers.Remedy.Commands)
-	must.Eq(t, []string{u.command("mv", "--backup=numbered", "--", u.own("registries.conf"), u.own("registries.conf.broken"))}, registries.Remedy.Commands)
+	containers, registries := u.findContainersConf(root).Remedy, u.findRegistriesConf(root).Remedy
+	must.Eq(t, []string{"mv --backup=numbered -- " + root + "/etc/containers/containers.conf " + root + "/etc/containers/containers.conf.broken"}, containers.Commands)
+	must.Eq(t, []string{u.command("mv", "--backup=numbered", "--", u.own("registries.conf"), u.own("registries.conf.broken"))}, registries.Commands)
+}
+
+// What nobody could look at is not broken.
+func TestUnseen(t *testing.T) {
+	block := make(chan struct{})
+	defer close(block)
+	_, err := lookWithin(time.Millisecond, someone(t), func() (int, error) { <-block; return 0, nil })
+	must.ErrorIs(t, err, os.ErrDeadlineExceeded)
+	nobodyKnows := User{Name: "x", UID: Unknown.UID, GID: Unknown.GID, Home: "/home/x"}
+	for _, f := range []finding.Finding{
+		nobody.broken(idStorage, &fault{settings{path: "/x"}, err}),
+		nobodyKnows.FindContainersConf(), nobodyKnows.FindStorageConf(), nobodyKnows.FindRegistriesConf(), nobodyKnows.FindSpace(),
+	} {
+		must.Eq(t, finding.Warn, f.Status, must.Sprint(f.ID))
+		must.StrContains(t, f.Seen, "cannot be told")
+		must.True(t, f.Remedy.IsZero())
+	}
+	must.True(t, nobodyKnows.inUse())
 }
 
 // Whatever a user puts in the place of a file, it is read with the user's rights, and not for ever.
@@ -185,6 +204,11 @@ func TestHostileSettings(t *testing.T) {
 		must.StrContains(t, f.Seen, test.want)
 		must.StrNotContains(t, f.Seen, "\x1b")
 	}
+	must.NoError(t, os.Remove(path))
+	must.NoError(t, os.Symlink("/proc/self/cwd", path+".d"))
+	must.StrContains(t, u.findContainersConf(root).Seen, "too many levels of symbolic links")
+	must.NoError(t, os.Remove(path+".d"))
+	must.NoError(t, os.WriteFile(path, nil, 0o644))
 	odd := u.own("registries.conf.d/\x1b[31m.conf")
 	must.NoError(t, os.MkdirAll(filepath.Dir(odd), 0o755))
 	must.NoError(t, os.WriteFile(odd, []byte("="), 0o644))

@@ -18,10 +18,14 @@ const idRegistries = "registries-conf"
 func (u User) registriesFiles(root string) ([]settings, error) {
 	main := settings{path: filepath.Join(root, "/etc/containers/registries.conf")}
 	var fragments []settings
-	if own := u.own("registries.conf"); u.exists(own) {
-		main = settings{path: own, own: true}
-	} else {
-		var err error
+	replaced := settings{path: u.own("registries.conf"), own: true}
+	found, err := u.exists(replaced)
+	switch {
+	case err != nil:
+		return nil, err
+	case found:
+		main = replaced
+	default:
 		if fragments, err = u.fragments(main.path+".d", false); err != nil {
 			return nil, err
 		}
@@ -30,6 +34,10 @@ func (u User) registriesFiles(root string) ([]settings, error) {
 	return append(append([]settings{main}, fragments...), own...), err
 }
 
+// FindRegistriesConf looks at where the files of containers-registries.conf(5) let the user's podman look for images.
+func (u User) FindRegistriesConf() finding.Finding { return u.findRegistriesConf("") }
+
+// findRegistriesConf looks at the system's files below a root.
 func (u User) findRegistriesConf(root string) finding.Finding {
 	files, err := u.registriesFiles(root)
 	if err != nil {

@@ -1,6 +1,7 @@
 package rootless
 
 import (
+	"errors"
 	"fmt"
 	"os"
 
@@ -18,6 +19,9 @@ const (
 	// The same in inodes.
 	tooFewInodes = 1000
 )
+
+// tooFewInodes are about those of the files of a small image.
+const tooFewInodes = 1000
 
 // Space is that of a file system, for users other than root (statfs(2)). A quota of a user's does not show.
 type Space struct {
@@ -44,17 +48,16 @@ func SpaceAt(path string) (Space, error) {
 func (s Space) Find(id, subject string) finding.Finding {
 	f := finding.Good(id, subject, "%s of %s free at %s",
 		units.BytesSize(float64(s.Free)), units.BytesSize(float64(s.Total)), finding.Printable(s.Path))
+	inodes := fmt.Sprintf("%d of %d inodes free at %s", s.FreeInodes, s.Inodes, finding.Printable(s.Path))
 	switch {
 	case s.Free < tooLittleSpace:
 		f.Status, f.Why = finding.Fail, "what tasks need cannot be written"
 	case s.Inodes > 0 && s.FreeInodes < tooFewInodes:
-		f.Status, f.Why = finding.Fail, "hardly any more files can be made"
-		f.Seen = fmt.Sprintf("%d of %d inodes free at %s", s.FreeInodes, s.Inodes, finding.Printable(s.Path))
-	case s.FreeInodes < s.Inodes/100:
-		f.Status, f.Why = finding.Warn, "a single image may need all files that can be made"
-		f.Seen = fmt.Sprintf("%d of %d inodes free at %s", s.FreeInodes, s.Inodes, finding.Printable(s.Path))
+		f.Status, f.Seen, f.Why = finding.Fail, inodes, "no more files can be made"
 	case s.Free < littleSpace:
 		f.Status, f.Why = finding.Warn, "a single image may fill it"
+	case s.FreeInodes < s.Inodes/100:
+		f.Status, f.Seen, f.Why = finding.Warn, inodes, "soon no more files can be made"
 	default:
 		return f
 	}
@@ -65,8 +68,11 @@ func (s Space) Find(id, subject string) finding.Finding {
 // FindSpace looks at the space where the user's podman keeps images and containers.
 func (u User) FindSpace() finding.Finding {
 	const id = "space"
-	place := u.storage("").graphRoot
-	space, err := look(u, func() (Space, error) { return SpaceAt(place) })
+	s := u.storage("")
+	if errors.Is(s.err, errUnseen) {
+		return finding.Unknown(id, u.Name, s.err)
+	}
+	space, err := look(u, func() (Space, error) { return SpaceAt(s.graphRoot) })
 	if err != nil {
 		return finding.Unknown(id, u.Name, err)
 	}

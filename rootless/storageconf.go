@@ -26,15 +26,12 @@ type storage struct {
 // storage reads the files as the user's podman does: the user's own replaces the system's, but for where others than root
 // have their storage.
 func (u User) storage(root string) storage {
-	s := storage{file: settings{path: filepath.Join(root, "/etc/containers/storage.conf")}}
-	if !u.exists(s.file.path) {
-		if s.file.path = filepath.Join(root, "/usr/share/containers/storage.conf"); !u.exists(s.file.path) {
-			s.file.path = ""
-		}
-	}
+	var s storage
 	var conf types.TomlConfig
-	if s.file.path != "" {
-		_, s.err = u.parse(s.file, &conf)
+	for _, path := range []string{"/etc/containers/storage.conf", "/usr/share/containers/storage.conf"} {
+		if s.err == nil && s.file.path == "" {
+			s.read(u, settings{path: filepath.Join(root, path)}, &conf)
+		}
 	}
 	s.driver = conf.Storage.Driver
 	if u.IsRoot() {
@@ -42,15 +39,23 @@ func (u User) storage(root string) storage {
 		return s
 	}
 	s.choose(u, filepath.Join("/", u.Home, ".local/share/containers/storage"), conf.Storage.RootlessStoragePath)
-	if own := u.own("storage.conf"); u.exists(own) && s.err == nil {
-		conf = types.TomlConfig{}
-		s.file = settings{path: own, own: true}
-		_, s.err = u.parse(s.file, &conf)
+	if s.err == nil && s.read(u, settings{path: u.own("storage.conf"), own: true}, &conf) {
 		s.driver = conf.Storage.Driver
 		s.choose(u, s.graphRoot, conf.Storage.RootlessStoragePath)
 		s.choose(u, s.graphRoot, conf.Storage.GraphRoot)
 	}
 	return s
+}
+
+// read makes a file the one that counts, if it is there.
+func (s *storage) read(u User, file settings, into *types.TomlConfig) bool {
+	found, err := u.exists(file)
+	if found {
+		s.file, *into = file, types.TomlConfig{}
+		_, err = u.parse(file, into)
+	}
+	s.err = err
+	return found
 }
 
 func (s *storage) choose(u User, otherwise, chosen string) {
@@ -62,11 +67,15 @@ func (s *storage) choose(u User, otherwise, chosen string) {
 	}
 }
 
+// FindStorageConf looks at what the files of containers-storage.conf(5) tell the user's podman of its storage.
+func (u User) FindStorageConf() finding.Finding { return u.findStorageConf("") }
+
+// findStorageConf looks at the system's files below a root.
 func (u User) findStorageConf(root string) finding.Finding {
 	s := u.storage(root)
 	if s.err != nil {
 		f := u.broken(idStorage, s.err)
-		if s.file.own {
+		if s.file.own && f.Status == finding.Fail {
 			f.Status, f.Why = finding.Warn, "podman goes on without it, perhaps with another storage driver or in another place"
 		}
 		return f
@@ -80,7 +89,11 @@ func (u User) findStorageConf(root string) finding.Finding {
 		f.Seen += ", by " + s.file.path
 	}
 	if s.chosen {
-		if err := u.canUse(s.graphRoot); err != nil {
+		err := u.canUse(s.graphRoot)
+		if errors.Is(err, errUnseen) {
+			return finding.Unknown(idStorage, u.Name, err)
+		}
+		if err != nil {
 			f.Status, f.Why, f.Cause = finding.Fail, "podman cannot work without that directory", err
 			f.Seen = "graphroot " + place + " in " + s.file.path + ": " + finding.Printable(err.Error())
 			f.Remedy.Advice = "make it and give it to " + u.Name + ", or remove the setting"

@@ -1,15 +1,10 @@
 package rootless
 
 import (
-	"bufio"
-	"cmp"
-	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
 
@@ -19,12 +14,9 @@ import (
 // minSubordinateIDs is how many subordinate IDs a rootless user must have: images use IDs up to 65535.
 const minSubordinateIDs = 65536
 
-// endOfIDs is one more than the highest ID: -1 is none (user_namespaces(7)).
-const endOfIDs = 1<<32 - 1
-
 // CheckSubordinateIDs makes sure that /etc/subuid and /etc/subgid (subuid(5)) give the user at least 65536 subordinate IDs
-// each. It reads nothing else, since it is asked often; SubordinateIDs.Find has more to say. Where nsswitch.conf(5) lets
-// another service than these files decide, podman is the only one to ask, and nothing is checked.
+// each. It reads no more than it needs to, and nothing of the user's: tasks wait for it. Where nsswitch.conf(5) lets another
+// service than these files decide, podman is the only one to ask, and nothing is checked.
 func (u User) CheckSubordinateIDs() error {
 	if u.IsRoot() {
 		return nil
@@ -33,284 +25,139 @@ func (u User) CheckSubordinateIDs() error {
 }
 
 func (u User) checkSubordinateIDs(root fs.FS) error {
-	if elsewhere, err := subIDsFromElsewhere(root); err != nil || elsewhere {
+	files, elsewhere, err := readIDFiles(root)
+	if err != nil || elsewhere {
 		return err
 	}
-	files := newIDFiles()
-	for i := range files {
-		if err := files[i].readRanges(root); err != nil {
-			return unreadableIDs(u, err).Err()
+	for _, file := range files {
+		if lack := file.lack(u); lack != "" {
+			return fmt.Errorf("%s, rootless containers need %d; give it a range that no other user has: usermod --add-%s FIRST-LAST %s (nomad-driver-podman preflight -user %s finds a free one)",
+				lack, minSubordinateIDs, file.option, u, u)
 		}
 	}
-	f := u.tooFewIDs(files)
-	f.Remedy.Advice = fmt.Sprintf("give it a range that nobody else has (usermod --add-subuids, --add-subgids); nomad-driver-podman preflight -user %s tells one", u.Name)
-	return f.Err()
+	return nil
+}
+
+// SubordinateIDs looks at the subordinate IDs of one user after the other. It remembers which ranges it has proposed for
+// whom, so that no two users are given the same one where all remedies are read before the first is followed.
+type SubordinateIDs struct {
+	proposed map[uint32]idRange // by UID
+}
+
+// Find looks whether a user has as many subordinate IDs as CheckSubordinateIDs wants, whether the kernel can map them, and
+// whether they are nobody else's.
+func (s *SubordinateIDs) Find(u User) finding.Finding {
+	if u.IsRoot() {
+		return nil
+	}
+	return s.find(u, os.DirFS("/"))
 }
 
 const idSubordinate = "subordinate-ids"
 
-// SubordinateIDs looks at the subordinate IDs of one user after the other, and remembers which ranges it has told to give to
-// whom: where all remedies are read before the first is followed, no two users are to be given the same. The zero value is
-// ready.
-type SubordinateIDs struct {
-	mu       sync.Mutex
-	proposed map[uint32]idRange // by UID
-}
-
-// Find looks whether /etc/subuid and /etc/subgid (subuid(5)) give the user at least 65536 subordinate IDs each, which are
-// nobody else's.
-func (s *SubordinateIDs) Find(u User) finding.Finding {
-	if u.IsRoot() {
-		return finding.Skip(idSubordinate, u.Name, "root needs none")
-	}
-	return s.find(os.DirFS("/"), u)
-}
-
-func (s *SubordinateIDs) find(root fs.FS, u User) finding.Finding {
-	elsewhere, err := subIDsFromElsewhere(root)
-	if err != nil {
-		return unreadableIDs(u, err)
+func (s *SubordinateIDs) find(u User, root fs.FS) finding.Finding {
+	files, elsewhere, err := readIDFiles(root)
+	if err != nil { // as podman's own look at these files will fail
+		return finding.Finding{ID: idSubordinate, Subject: u.Name, Status: finding.Fail, Cause: err,
+			Seen: err.Error(), Why: "nobody can tell the user's subordinate IDs"}
 	}
 	if elsewhere {
 		return finding.Skip(idSubordinate, u.Name, "nsswitch.conf(5) has another service than files decide")
 	}
-	files := newIDFiles()
-	for i := range files {
-		if err := files[i].readRanges(root); err != nil {
-			return unreadableIDs(u, err)
-		}
-		files[i].readAccounts(root)
+	users, groups := accounts(root, "etc/passwd"), accounts(root, "etc/group")
+	faults := slices.Concat(
+		files[0].faults(u, users, users, u.UID),
+		files[1].faults(u, users, groups, u.GID))
+	if len(faults) == 0 {
+		return finding.Good(idSubordinate, u.Name, "%d in /%s, %d in /%s",
+			count(files[0].of(u)), files[0].path, count(files[1].of(u)), files[1].path)
 	}
-	f := u.tooFewIDs(files)
-	for i := range files {
-		clashes := files[i].clashes(u)
-		for _, c := range clashes {
-			files[i].clashing = append(files[i].clashing, c.mine)
-			if f.Status != finding.Fail {
-				f.Status = c.means
-			}
-		}
-		if len(clashes) > 0 {
-			f.Seen = join(f.Seen, clashes[0].what)
-			f.Why = join(f.Why, "whoever shares IDs with a container can act on its processes and files")
-		}
-		if twice := files[i].twice(u); twice != "" {
-			f.Status, f.Seen, f.Why = finding.Fail, join(f.Seen, twice), join(f.Why, "no user namespace can have an ID twice")
-			f.Remedy.Advice = "remove the line that is too much by hand"
+	f := finding.Finding{ID: idSubordinate, Subject: u.Name, Status: finding.Warn}
+	if slices.ContainsFunc(faults, func(fault idFault) bool { return fault.status == finding.Fail }) {
+		f.Status = finding.Fail
+	}
+	var seen, whys, advice []string
+	for _, fault := range faults {
+		seen = append(seen, fault.seen)
+		whys = addOnce(whys, fault.why)
+		if fault.status == f.Status && fault.advice != "" {
+			advice = addOnce(advice, fault.advice)
 		}
 	}
-	switch {
-	case f.Status == finding.OK:
-		f.Seen = fmt.Sprintf("%d in /%s, %d in /%s", files[0].count(u), files[0].path, files[1].count(u), files[1].path)
-	case f.Remedy.Advice == "":
-		f.Remedy = s.giveIDs(root, files, u)
+	f.Seen, f.Why, f.Remedy.Advice = strings.Join(seen, ", "), strings.Join(whys, "; "), strings.Join(advice, "; ")
+	if advice == nil {
+		f.Remedy = s.giveIDs(u, root, files, faults, slices.Concat(users, groups))
 	}
 	return f
 }
 
-func join(texts, more string) string {
-	if texts == "" || texts == more {
-		return more
+func addOnce(texts []string, text string) []string {
+	if slices.Contains(texts, text) {
+		return texts
 	}
-	return texts + ", " + more
+	return append(texts, text)
 }
 
-// tooFewIDs is the finding that the user has fewer subordinate IDs than containers need, or OK.
-func (u User) tooFewIDs(files [2]idFile) finding.Finding {
-	f := finding.Good(idSubordinate, u.Name, "")
-	for _, file := range files {
-		if count := file.count(u); count < minSubordinateIDs {
-			f.Status, f.Why = finding.Fail, fmt.Sprintf("rootless containers need %d", minSubordinateIDs)
-			f.Seen = join(f.Seen, fmt.Sprintf("host user %s has %d subordinate IDs in /%s", u, count, file.path))
-		}
-	}
-	return f
+// idFault is what is wrong with a user's lines in a file.
+type idFault struct {
+	status    finding.Status
+	seen, why string
+	advice    string  // empty: usermod(8) can mend it
+	file      string  // path of the idFile
+	taken     idRange // is to be taken from the user; none where count is 0
 }
 
-// unreadableIDs is a failure, as podman's own look at these files will be.
-func unreadableIDs(u User, err error) finding.Finding {
-	return finding.Finding{ID: idSubordinate, Subject: u.Name, Status: finding.Fail, Cause: err,
-		Seen: err.Error(), Why: "nobody can tell the user's subordinate IDs"}
-}
-
-// idRange is count IDs from first on. They are the owner's: a user by name or UID, or an account that has this very ID.
-type idRange struct {
-	owner        string
-	account      bool
-	first, count uint64
-}
-
-func (r idRange) end() uint64             { return r.first + r.count }
-func (r idRange) overlaps(o idRange) bool { return r.first < o.end() && o.first < r.end() }
-func (r idRange) String() string          { return fmt.Sprintf("%d-%d", r.first, r.end()-1) }
-
-func (r idRange) of(u User) bool {
-	return !r.account && (r.owner == u.Name || r.owner == strconv.FormatUint(uint64(u.UID), 10))
-}
-
-// idFile is /etc/subuid or /etc/subgid, and the accounts or groups that have IDs of their own.
-type idFile struct {
-	path     string // without the leading slash
-	accounts string // the same, of the file of accounts or groups
-	missing  bool
-	ranges   []idRange
-	users    map[string]bool // names and UIDs of accounts
-	clashing []idRange       // the user's that must go
-}
-
-func newIDFiles() [2]idFile {
-	return [2]idFile{{path: "etc/subuid", accounts: "etc/passwd"}, {path: "etc/subgid", accounts: "etc/group"}}
-}
-
-// readRanges reads lines NAME_OR_UID:FIRST:COUNT. One that shadow's tools could not parse gives no IDs.
-func (f *idFile) readRanges(root fs.FS) error {
-	_, err := fs.Stat(root, f.path)
-	f.missing = errors.Is(err, fs.ErrNotExist)
-	return eachLine(root, f.path, func(line string) {
-		fields := strings.Split(line, ":")
-		if len(fields) != 3 {
-			return
-		}
-		first, err1 := strconv.ParseUint(fields[1], 10, 32)
-		count, err2 := strconv.ParseUint(fields[2], 10, 32)
-		if err1 == nil && err2 == nil && count > 0 {
-			f.ranges = append(f.ranges, idRange{owner: fields[0], first: first, count: count})
-		}
-	})
-}
-
-// readAccounts reads lines NAME:PASSWORD:ID:… of passwd(5) and group(5). What cannot be read is in nobody's way.
-func (f *idFile) readAccounts(root fs.FS) {
-	f.users = map[string]bool{}
-	entries := func(path string, fn func(name string, id uint32)) {
-		_ = eachLine(root, path, func(line string) {
-			if fields := strings.Split(line, ":"); len(fields) > 3 {
-				if id, err := parseID(fields[2]); err == nil {
-					fn(fields[0], id)
-				}
+// faults are what is wrong with the user's lines. users are those whom the other lines may belong to, accounts those who have
+// the file's kind of IDs, and own is the user's own ID of that kind.
+func (f idFile) faults(u User, users, accounts []account, own uint32) []idFault {
+	const (
+		shared   = "whoever shares IDs with a container can act on its processes and files"
+		unmapped = "podman fails, since the kernel does not map these IDs"
+	)
+	var all []idFault
+	add := func(mine idRange, status finding.Status, why, advice, format string, args ...any) {
+		fault := idFault{status: status, why: why, advice: advice, file: f.path,
+			seen: fmt.Sprintf("range %s of host user %s in /%s %s", mine, u, f.path, fmt.Sprintf(format, args...))}
+		if status == finding.Fail && advice == "" {
+			fault.taken = mine
+			if mine.owner != u.Name {
+				fault.advice = fmt.Sprintf("remove the line %s from /%s, which usermod does not do, and look again", mine.line(), f.path)
 			}
-		})
-	}
-	entries("etc/passwd", func(name string, id uint32) {
-		f.users[name], f.users[strconv.FormatUint(uint64(id), 10)] = id != 0, id != 0
-	})
-	entries(f.accounts, func(name string, id uint32) {
-		f.ranges = append(f.ranges, idRange{owner: name, account: true, first: uint64(id), count: 1})
-	})
-}
-
-// of are the user's ranges in the file, by their first IDs.
-func (f *idFile) of(u User) []idRange {
-	var own []idRange
-	for _, r := range f.ranges {
-		if r.of(u) {
-			own = append(own, r)
 		}
+		all = append(all, fault)
 	}
-	slices.SortStableFunc(own, func(a, b idRange) int { return cmp.Compare(a.first, b.first) })
-	return own
-}
-
-// count is how many subordinate IDs the file gives the user.
-func (f *idFile) count(u User) uint64 {
-	var total, end uint64
-	for _, r := range f.of(u) {
-		total += max(r.end(), end) - max(r.first, end)
-		end = max(r.end(), end)
+	if lack := f.lack(u); lack != "" {
+		all = append(all, idFault{status: finding.Fail, seen: lack, why: fmt.Sprintf("rootless containers need %d", minSubordinateIDs), file: f.path})
 	}
-	return total
-}
-
-// twice says which IDs the file gives the user twice.
-func (f *idFile) twice(u User) string {
-	own := f.of(u)
-	for i := 1; i < len(own); i++ {
-		if own[i].overlaps(own[i-1]) {
-			return fmt.Sprintf("ranges %s and %s of host user %s in /%s overlap", own[i-1], own[i], u, f.path)
-		}
-	}
-	return ""
-}
-
-// clash is a range of the user's with IDs of somebody else's, or that the kernel would not map.
-type clash struct {
-	mine  idRange
-	what  string
-	means finding.Status
-}
-
-// clashes fail with another user who has the same IDs, who could act on what runs with them. A lone account and a line that is
-// nobody's are warnings.
-func (f *idFile) clashes(u User) []clash {
-	var found []clash
-	for _, mine := range f.of(u) {
-		c := clash{mine: mine}
+	lines := f.of(u)
+	for i, mine := range lines {
 		if mine.end() > endOfIDs {
-			c.what, c.means = "goes beyond the highest ID", finding.Fail
+			add(mine, finding.Fail, unmapped, "", "goes beyond the highest ID")
+		}
+		if mine.holds(own) {
+			add(mine, finding.Fail, unmapped, "", "holds the user's own ID %d", own)
+		}
+		for _, again := range lines[i+1:] {
+			if mine.overlaps(again) {
+				add(mine, finding.Fail, unmapped, fmt.Sprintf("remove one of the lines %s and %s from /%s, and look again", mine.line(), again.line(), f.path),
+					"overlaps the user's own %s", again)
+			}
 		}
 		for _, other := range f.ranges {
 			switch {
-			case other.of(u) || !mine.overlaps(other) || c.means == finding.Fail:
-			case other.account:
-				c.what, c.means = fmt.Sprintf("holds ID %d of %s in /%s", other.first, finding.Printable(other.owner), f.accounts), finding.Warn
-			case f.users[other.owner]:
-				c.what, c.means = fmt.Sprintf("overlaps %s of %s", other, finding.Printable(other.owner)), finding.Fail
-			default:
-				c.what, c.means = fmt.Sprintf("overlaps %s of %s, who is no user of this host", other, finding.Printable(other.owner)), finding.Warn
+			case other.of(u) || !mine.overlaps(other):
+			case slices.ContainsFunc(users, func(a account) bool { return a.id != 0 && a.is(other.owner) }):
+				add(mine, finding.Fail, shared, "", "overlaps %s of %s", other, finding.Printable(other.owner))
+			default: // nobody's processes have these
+				add(mine, finding.Warn, shared, "remove the line of the other from /"+f.path+" if nobody needs it",
+					"overlaps %s of %s", other, finding.Printable(other.owner))
 			}
 		}
-		if c.what != "" {
-			c.what = fmt.Sprintf("range %s of host user %s in /%s %s", mine, u, f.path, c.what)
-			found = append(found, c)
+		// One of them is enough to say so.
+		if at := slices.IndexFunc(accounts, func(a account) bool { return a.id != own && mine.holds(a.id) }); at >= 0 {
+			a := accounts[at]
+			add(mine, finding.Warn, shared, "give one of them other IDs", "holds ID %d of %s in /%s", a.id, finding.Printable(a.name), a.path)
 		}
 	}
-	return found
-}
-
-// inUse tells whether the user's podman may have files and a user namespace with the IDs that the user has by now.
-func (u User) inUse() bool {
-	storage := u.storage("").graphRoot
-	used, err := look(u, func() (bool, error) {
-		_, err := os.Lstat(storage)
-		if errors.Is(err, fs.ErrNotExist) {
-			return false, nil
-		}
-		return true, err
-	})
-	return used || err != nil
-}
-
-func subIDsFromElsewhere(root fs.FS) (bool, error) {
-	elsewhere := false
-	err := eachLine(root, "etc/nsswitch.conf", func(line string) {
-		if services, ok := strings.CutPrefix(line, "subid:"); ok {
-			elsewhere = strings.TrimSpace(services) != "files"
-		}
-	})
-	return elsewhere, err
-}
-
-// maxIDFile bounds what is read of a file, in bytes.
-const maxIDFile = 4 << 20
-
-// eachLine calls fn for each line of a file without comments and surrounding space. A missing file has no lines.
-func eachLine(root fs.FS, path string, fn func(string)) error {
-	f, err := root.Open(path)
-	if os.IsNotExist(err) {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	scanner := bufio.NewScanner(io.LimitReader(f, maxIDFile))
-	scanner.Buffer(nil, maxIDFile) // a group may have many members
-	for scanner.Scan() {
-		line, _, _ := strings.Cut(scanner.Text(), "#")
-		fn(strings.TrimSpace(line))
-	}
-	if err := scanner.Err(); err != nil {
-		_ = f.Close()
-		return fmt.Errorf("reading /%s: %w", path, err)
-	}
-	return f.Close()
+	return all
 }
