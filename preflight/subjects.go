@@ -31,7 +31,10 @@ type subjects struct {
 	endpoint map[*sockets.Endpoint]bool // that are looked at already
 	user     map[uint32]bool            // by UID
 	rootless bool                       // whether host users are to have containers
-	ids      rootless.SubordinateIDs
+
+	// idsTurn is for a look at IDs that was left behind, and may be at it still.
+	idsTurn sync.Mutex
+	ids     rootless.SubordinateIDs
 }
 
 // newSubjects makes the groups of looks at the host, then those at each endpoint and user. When all looks are made, the
@@ -140,7 +143,7 @@ func (s *subjects) addEndpoint(endpoint *sockets.Endpoint, socket string, refuse
 		s.rootless = s.rootless || !user.IsRoot()
 		if !s.user[user.UID] {
 			s.user[user.UID] = true
-			g.looks = userLooks(user, endpoint, s.ids.Find(user))
+			g.looks = s.userLooks(user, endpoint, refused)
 		}
 	}
 	g.looks = append(g.looks, endpointLook(endpoint))
@@ -170,8 +173,26 @@ func (s *subjects) skip(id, subject string) {
 	s.groups = append(s.groups, group{looks: []look{one(id, subject, func() finding.Finding { return finding.Skip(id, subject, needsRoot) })}})
 }
 
-// userLooks are the looks at the user of an endpoint, apart from their podman.
-func userLooks(user rootless.User, endpoint *sockets.Endpoint, ids finding.Finding) []look {
+// endpointLook is the look at an endpoint: at its user's manager and socket where it has one, and at its podman.
+func endpointLook(endpoint *sockets.Endpoint) look {
+	subject, ids := endpoint.Name(), []string{"socket"}
+	if endpoint.Managed() {
+		subject, ids = endpoint.User().String(), []string{"podman-socket"}
+		if endpoint.Rootless() {
+			ids = []string{"manager", "lingering", "podman-socket"}
+		}
+	}
+	if !endpoint.Rootless() {
+		ids = append(ids, "socket-access")
+	}
+	l := several(subject, endpoint.Find, append(ids, "api", "storage", "database")...)
+	l.patience = apiPatience
+	return l
+}
+
+// userLooks are the looks at the user of an endpoint, apart from their podman. refused is why no task may name the user,
+// or nil.
+func (s *subjects) userLooks(user rootless.User, endpoint *sockets.Endpoint, refused error) []look {
 	name := user.String()
 	ids := one("subordinate-ids", name, func() finding.Finding {
 		s.idsTurn.Lock()
@@ -183,11 +204,11 @@ func userLooks(user rootless.User, endpoint *sockets.Endpoint, ids finding.Findi
 		one("account", name, func() finding.Finding { return findAccount(name, refused) }),
 		one("home", name, user.FindHome),
 		one("space", name, user.FindSpace),
-		one("subordinate-ids", name, func() finding.Finding { return ids }),
-		{"runtime-dir", name, func(ctx context.Context) []finding.Finding {
-			units, err := endpoint.Units(ctx)
-			return []finding.Finding{user.FindRuntimeDir(err == nil && units.Manager == "active")}
-		}},
+		ids,
+		several(name, func(ctx context.Context) []finding.Finding {
+			units, _ := endpoint.Units(ctx) // without the directory it cannot tell all, but that the manager runs
+			return []finding.Finding{user.FindRuntimeDir(units.Manager == "active")}
+		}, "runtime-dir"),
 		one("delegation", name, func() finding.Finding { return cgroupv2.FindDelegation(name, user.UID) }),
 		one("containers-conf", name, user.FindContainersConf),
 		one("storage-conf", name, user.FindStorageConf),

@@ -17,9 +17,9 @@ func (s *SubordinateIDs) giveIDs(u User, root fs.FS, files [2]idFile, faults []i
 	var remedy finding.Remedy
 	free, err := s.free(u, root, files, accounts)
 	if err != nil {
-		return finding.Remedy{Advice: "give the user a range that no other user has (usermod --add-subuids, --add-subgids): " + err.Error()}
+		remedy.Advice = "give the user a range that no other user has (usermod --add-subuids, --add-subgids): " + err.Error()
+		return remedy
 	}
-	var remedy finding.Remedy
 	args := []string{"usermod"}
 	taken := false
 	for _, file := range files {

@@ -73,7 +73,6 @@ func (u User) fragments(dir string, own bool) ([]settings, error) {
 		if err != nil {
 			return nil, err
 		}
-		d := os.NewFile(uintptr(fd), dir) //nolint:gosec // not negative
 		defer func() { err = errors.Join(err, d.Close()) }()
 		entries, err := d.ReadDir(maxFragments + 1)
 		if len(entries) > maxFragments {

@@ -16,8 +16,6 @@ import (
 const (
 	tooLittleSpace = 64 << 20
 	littleSpace    = 1 << 30
-	// The same in inodes.
-	tooFewInodes = 1000
 )
 
 // tooFewInodes are about those of the files of a small image.
