@@ -6,8 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"os/exec"
-	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -18,20 +16,6 @@ import (
 
 // now is a time of the journal.
 func now(t *testing.T) string { return command(t, "date", "+%s.%N") }
-
-// journalLines counts the entries of the system's journal since a time that match a regular expression.
-func journalLines(t *testing.T, since, pattern string) int {
-	t.Helper()
-	command(t, "journalctl", "--sync")
-	out, err := try("journalctl", "--quiet", "--output=cat", "--since=@"+since, "--grep="+pattern)
-	if exit := (*exec.ExitError)(nil); err != nil && (!errors.As(err, &exit) || exit.ExitCode() != 1 || out != "") {
-		t.Fatal(err) // 1: nothing matches
-	}
-	if out == "" {
-		return 0
-	}
-	return strings.Count(out, "\n") + 1
-}
 
 // What happens to one user's podman is noticed at once, does not touch the others', and is over when a task asks for it.
 func TestTroubles(t *testing.T) {

@@ -3,7 +3,10 @@
 package e2e
 
 import (
+	"errors"
 	"fmt"
+	"os/exec"
+	"strings"
 	"testing"
 
 	"github.com/hashicorp/nomad/api"
@@ -53,4 +56,18 @@ func TestStorm(t *testing.T) {
 		must.Eq(t, 1, journalLines(t, began, fmt.Sprintf("Started user@%d.service", user.uid)), must.Sprint(user.name))
 		must.Eq(t, 1, journalLines(t, began, `podman is active: .*host user `+user.name), must.Sprint(user.name))
 	}
+}
+
+// journalLines counts the entries of the system's journal since a time that match a regular expression.
+func journalLines(t *testing.T, since, pattern string) int {
+	t.Helper()
+	command(t, "journalctl", "--sync")
+	out, err := try("journalctl", "--quiet", "--output=cat", "--since=@"+since, "--grep="+pattern)
+	if exit := (*exec.ExitError)(nil); err != nil && (!errors.As(err, &exit) || exit.ExitCode() != 1 || out != "") {
+		t.Fatal(err) // 1: nothing matches
+	}
+	if out == "" {
+		return 0
+	}
+	return strings.Count(out, "\n") + 1
 }
