@@ -93,6 +93,15 @@ func TestDelegation(t *testing.T) {
 // delegate changes what is delegated, and ends team-a's manager: a running one keeps what its units use.
 func delegate(t *testing.T, controllers string) {
 	t.Helper()
+	must.NoError(t, os.RemoveAll(remedied)) // a CPUWeight needs the controller cpu
+	withhold(t, "99-less.conf", controllers)
+	command(t, "systemctl", "stop", "user-2001.slice")
+}
+
+// withhold lets managers of host users that start from now on have these controllers only. The name of the drop-in decides
+// whether that overrides the remedy's or is overridden.
+func withhold(t *testing.T, dropIn, controllers string) {
+	t.Helper()
 	// Else systemd has these controllers for its accounting, in all units beside the manager, too.
 	none := "MemoryAccounting=no\nTasksAccounting=no\nTasksMax=infinity\n"
 	for unit, settings := range map[string]string{
@@ -102,11 +111,9 @@ func delegate(t *testing.T, controllers string) {
 	} {
 		dir := filepath.Join("/etc/systemd/system", unit+".d")
 		must.NoError(t, os.MkdirAll(dir, 0o755))
-		must.NoError(t, os.WriteFile(filepath.Join(dir, "delegate.conf"), []byte(settings), 0o644))
+		must.NoError(t, os.WriteFile(filepath.Join(dir, dropIn), []byte(settings), 0o644))
 	}
-	must.NoError(t, os.RemoveAll(remedied)) // a CPUWeight needs the controller cpu
 	command(t, "systemctl", "daemon-reload")
-	command(t, "systemctl", "stop", "user-2001.slice")
 }
 
 // offers waits until the node's attributes tell exactly these controllers of the default endpoint.

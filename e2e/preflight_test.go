@@ -352,24 +352,6 @@ func sysctl(t *testing.T, name, value string) (undo func()) {
 	return func() { command(t, "sysctl", "--write", name+"="+before) }
 }
 
-// withhold lets the user's manager have these controllers only, and starts it.
-func withhold(t *testing.T, user hostUser, controllers string) {
-	t.Helper()
-	// Else systemd has these controllers for its accounting, in all units beside the manager, too.
-	none := "MemoryAccounting=no\nTasksAccounting=no\nTasksMax=infinity\n"
-	for unit, settings := range map[string]string{
-		"user@.service":             "[Service]\nDelegate=\nDelegate=" + controllers + "\n" + none,
-		"user-runtime-dir@.service": "[Service]\n" + none,
-		"user-.slice":               "[Slice]\n" + none,
-	} {
-		dir := filepath.Join("/etc/systemd/system", unit+".d")
-		must.NoError(t, os.MkdirAll(dir, 0o755))
-		must.NoError(t, os.WriteFile(filepath.Join(dir, "10-less.conf"), []byte(settings), 0o644)) // before the remedy's
-	}
-	command(t, "systemctl", "daemon-reload")
-	user.startManager(t)
-}
-
 // goesWithUser undoes nothing: what has happened goes with the user, or with forgetFixes.
 func goesWithUser() {}
 

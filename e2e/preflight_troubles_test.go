@@ -93,7 +93,8 @@ var troubles = []trouble{
 	{
 		what: "memory is not delegated", own: true, id: "delegation", status: "fail", seen: "memory not delegated", remedy: "Delegate=cpu cpuset io memory pids", mended: byFix,
 		happen: func(t *testing.T, user hostUser) func() {
-			withhold(t, user, "cpu pids")
+			withhold(t, "10-less.conf", "cpu pids")
+			user.startManager(t)
 			return goesWithUser
 		},
 	},
