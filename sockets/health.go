@@ -148,7 +148,10 @@ func (e *Endpoint) managerState(ctx context.Context, system manager, load, activ
 
 // linger is the remedy for a manager that does not run, or does not last.
 func (e *Endpoint) linger() finding.Remedy {
-	return finding.Remedy{Commands: []string{finding.Command("loginctl", "enable-linger", e.User().String())}, Safe: true}
+	return finding.Remedy{Safe: true, Commands: []string{
+		finding.Command("loginctl", "enable-linger", e.User().String()),
+		finding.Command("systemctl", "start", userManagerUnit(e.User())), // which lingering alone does not wait for
+	}}
 }
 
 func (e *Endpoint) findLingering(ctx context.Context, system manager) finding.Finding {
