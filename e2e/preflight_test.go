@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -146,9 +147,17 @@ func (u hostUser) remove(t *testing.T) {
 	must.NoError(t, os.RemoveAll(fmt.Sprintf("%s/started/%d.json", stateDir, u.uid)))
 }
 
-// startManager has systemd run the user's manager, until the user is removed.
+// startManager has systemd run the user's manager, until the user is removed. logind ends a manager that comes while it is
+// still busy with the end of the one before.
 func (u hostUser) startManager(t *testing.T) {
 	t.Helper()
+	eventually(t, "logind to have forgotten "+u.name, func() error {
+		_, err := os.Stat(fmt.Sprintf("/run/systemd/users/%d", u.uid))
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil
+		}
+		return errors.Join(err, errors.New("it knows them"))
+	})
 	command(t, "systemctl", "start", fmt.Sprintf("user@%d.service", u.uid))
 }
 
