@@ -39,7 +39,7 @@ type Remedy struct {
 	Commands []string // of a root shell, to be run in this order
 	Advice   string   // what no command can do, or what to know before one runs them
 	// Safe says that the commands can be run unattended and again: they take nothing from anybody that a task or a user
-	// has, and end no process.
+	// has, and end nothing that runs in a container or a session.
 	Safe bool
 }
 

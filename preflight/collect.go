@@ -81,7 +81,7 @@ func Collect(ctx context.Context, o Options) []finding.Finding {
 	defer func() { _ = s.registry.Close() }() // it never fails
 	found := collect(ctx, s.groups)
 	for i, group := range s.groups {
-		if o.Run != nil && group.run != nil && o.Run(group.user) {
+		if o.Run != nil && group.run != nil && o.Run(group.user) && ctx.Err() == nil {
 			found[i] = append(found[i], runTest(ctx, group, found[i]))
 		}
 	}

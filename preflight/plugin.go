@@ -94,7 +94,7 @@ func findPlugin(ctx context.Context, agent *config.Agent, self rootless.User, ve
 // zero when that is the file itself.
 func findChangeable(file, real string, self rootless.User, onlyRoot func(dir string) bool) (what string, remedy finding.Remedy, err error) {
 	dir := filepath.Dir(file)
-	for _, path := range []string{file, dir} {
+	for _, path := range []string{real, dir} {
 		var st unix.Stat_t
 		if err := unix.Stat(path, &st); err != nil {
 			return "", finding.Remedy{}, &fs.PathError{Op: "stat", Path: path, Err: err}
@@ -107,9 +107,9 @@ func findChangeable(file, real string, self rootless.User, onlyRoot func(dir str
 		}
 		return fmt.Sprintf("%s belongs to UID %d and has mode %04o", path, st.Uid, st.Mode&0o7777), remedy, nil
 	}
-	if self.IsRoot() && !onlyRoot(filepath.Dir(real)) {
+	if self.IsRoot() && (!onlyRoot(filepath.Dir(real)) || !onlyRoot(dir)) {
 		remedy.Advice = "have root own each directory on the way there, and nobody else write to it, or set another plugin_dir"
-		return fmt.Sprintf("others than root can change directories on the way to %s", real), remedy, nil
+		return fmt.Sprintf("others than root can change directories on the way to %s", file), remedy, nil
 	}
 	return "", finding.Remedy{}, nil
 }

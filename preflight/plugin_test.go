@@ -96,8 +96,12 @@ func TestPluginBelowOthers(t *testing.T) {
 	must.NoError(t, os.Symlink(elsewhere, filepath.Join(dir, config.PluginName)))
 	f = findPlugin(t.Context(), agent, self(t), "1", func(path string) bool { return path == dir })
 	must.Eq(t, finding.Warn, f.Status)
-	must.StrContains(t, f.Seen, "on the way to "+elsewhere)
+	must.StrContains(t, f.Seen, "on the way to "+filepath.Join(dir, config.PluginName))
 	must.SliceEmpty(t, f.Remedy.Commands)
+	must.FileNotExists(t, ran)
+
+	f = findPlugin(t.Context(), agent, self(t), "1", func(path string) bool { return path != dir })
+	must.Eq(t, finding.Warn, f.Status) // another plugin_dir can take its place
 	must.FileNotExists(t, ran)
 
 	findPlugin(t.Context(), agent, self(t), "1", roots)

@@ -36,7 +36,11 @@ func (s *SubordinateIDs) giveIDs(u User, root fs.FS, files [2]idFile, faults []i
 		}
 	}
 	if files[0].missing || files[1].missing { // usermod(8) takes that for a host without subordinate IDs
-		remedy.Commands = []string{finding.Command("touch", "/"+files[0].path, "/"+files[1].path)}
+		both := []string{"/" + files[0].path, "/" + files[1].path}
+		remedy.Commands = []string{
+			finding.Command(append([]string{"touch"}, both...)...),
+			finding.Command(append([]string{"chmod", "0644"}, both...)...), // podman reads them as the user
+		}
 	}
 	change := finding.Command(append(args, u.Name)...)
 	switch {

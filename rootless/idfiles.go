@@ -127,8 +127,8 @@ func accounts(root fs.FS, path string) []account {
 
 func missing(err error) bool { return errors.Is(err, fs.ErrNotExist) }
 
-// maxIDFile bounds what is read of a file, in bytes. A line of group(5) may be nearly as long: it has all members.
-const maxIDFile = 1 << 20
+// maxIDFile bounds a file, in bytes. A line of group(5) may be nearly as long: it has all members.
+const maxIDFile = 16 << 20
 
 // eachLine calls fn for each line of a file without comments and surrounding space.
 func eachLine(root fs.FS, path string, fn func(string)) (err error) {
@@ -137,13 +137,18 @@ func eachLine(root fs.FS, path string, fn func(string)) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, f.Close()) }()
-	scanner := bufio.NewScanner(io.LimitReader(f, maxIDFile))
+	limited := &io.LimitedReader{R: f, N: maxIDFile}
+	scanner := bufio.NewScanner(limited)
 	scanner.Buffer(nil, maxIDFile)
 	for scanner.Scan() {
 		line, _, _ := strings.Cut(scanner.Text(), "#")
 		fn(strings.TrimSpace(line))
 	}
-	if err := scanner.Err(); err != nil {
+	err = scanner.Err()
+	if err == nil && limited.N == 0 {
+		err = fmt.Errorf("longer than %d bytes", maxIDFile)
+	}
+	if err != nil {
 		return fmt.Errorf("reading /%s: %w", path, err)
 	}
 	return nil

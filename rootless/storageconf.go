@@ -58,6 +58,14 @@ func (s *storage) read(u User, file settings, into *types.TomlConfig) bool {
 	return found
 }
 
+// OwnStorageDriver is the storage driver that the user's own storage.conf sets, empty when it does not.
+func (u User) OwnStorageDriver() string {
+	if s := u.storage(""); s.file.own && s.err == nil {
+		return s.driver
+	}
+	return ""
+}
+
 func (s *storage) choose(u User, otherwise, chosen string) {
 	if s.graphRoot = otherwise; chosen != "" {
 		s.chosen = true

@@ -160,7 +160,7 @@ func TestSubordinateIDsRemedy(t *testing.T) {
 	}
 	missing := new(SubordinateIDs).find(fresh, fstest.MapFS{}).Remedy
 	must.True(t, missing.Safe)
-	must.Eq(t, []string{"touch /etc/subuid /etc/subgid", "usermod --add-subuids 100000-165535 --add-subgids 100000-165535 " + fresh.Name}, missing.Commands)
+	must.Eq(t, []string{"touch /etc/subuid /etc/subgid", "chmod 0644 /etc/subuid /etc/subgid", "usermod --add-subuids 100000-165535 --add-subgids 100000-165535 " + fresh.Name}, missing.Commands)
 
 	own := new(SubordinateIDs).find(fresh, hostFiles(map[string]string{"subuid": "", "subgid": "", "passwd": "x:x:120000:1::/:\n"})).Remedy
 	must.StrContains(t, own.Commands[0], "--add-subuids 120001-185536")

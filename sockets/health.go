@@ -133,7 +133,9 @@ func (e *Endpoint) managerState(ctx context.Context, system manager, load, activ
 		f.Status, f.Why = finding.Warn, "the tasks of the host user have ended with it"
 		// The runtime directory as in freshRuntimeDir, unless somebody has started the manager since: it would end with it.
 		if !system.LoggedIn(ctx, user.UID) {
-			f.Remedy.Commands = []string{"if systemctl is-failed --quiet " + unit + "; then systemctl stop " + runtimeDirUnit(user) + "; fi"}
+			f.Remedy.Commands = []string{"if systemctl is-failed --quiet " + unit +
+				" && sessions=$(loginctl show-user --property=Sessions --value " + finding.Command(user.String()) + `) && test -z "$sessions"` +
+				"; then systemctl stop " + runtimeDirUnit(user) + "; fi"}
 		}
 		f.Remedy.Commands = append(f.Remedy.Commands, finding.Command("systemctl", "start", unit))
 		f.Remedy.Safe = true

@@ -43,7 +43,7 @@ func TestFindUser(t *testing.T) {
 		"manager runs":             {id: "manager", want: finding.OK, seen: "user@65534.service is active"},
 		"manager does not run":     {host: func(h *fakeHost) { h.manager = "inactive" }, id: "manager", want: finding.OK, seen: "started when a task needs it"},
 		"an agent without root":    {agent: 65534, host: func(h *fakeHost) { h.manager = "inactive" }, id: "manager", want: finding.Fail, commands: []string{"loginctl enable-linger x", "systemctl start user@65534.service"}, safe: true},
-		"manager has failed":       {host: func(h *fakeHost) { h.manager = "failed" }, id: "manager", want: finding.Warn, commands: []string{"if systemctl is-failed --quiet user@65534.service; then systemctl stop user-runtime-dir@65534.service; fi", "systemctl start user@65534.service"}, safe: true},
+		"manager has failed":       {host: func(h *fakeHost) { h.manager = "failed" }, id: "manager", want: finding.Warn, commands: []string{"if systemctl is-failed --quiet user@65534.service && sessions=$(loginctl show-user --property=Sessions --value x) && test -z \"$sessions\"; then systemctl stop user-runtime-dir@65534.service; fi", "systemctl start user@65534.service"}, safe: true},
 		"failed while logged in":   {host: func(h *fakeHost) { h.manager, h.loggedIn = "failed", true }, id: "manager", want: finding.Warn, commands: []string{"systemctl start user@65534.service"}, safe: true},
 		"manager is masked":        {host: func(h *fakeHost) { h.manager, h.managerLoad = "inactive", "masked" }, id: "manager", want: finding.Fail, commands: []string{"systemctl unmask user@65534.service"}},
 		"no systemd":               {host: func(h *fakeHost) { h.fail["system bus"] = errors.New("no bus") }, id: "manager", want: finding.Skipped},
@@ -148,6 +148,7 @@ func TestFindPodman(t *testing.T) {
 	for name, test := range map[string]struct {
 		version, storage, database string
 		root, run                  string
+		systems                    bool // the user has no storage.conf
 		lists                      map[string]string
 		id                         string
 		want                       finding.Status
@@ -157,6 +158,7 @@ func TestFindPodman(t *testing.T) {
 		"answers":           {id: "api", want: finding.OK, seen: "podman 5.4.2 answers; it has the OCI runtime crun, the cgroup manager systemd and networks of netavark"},
 		"overlay":           {id: "storage", want: finding.OK, seen: "overlay"},
 		"vfs":               {storage: "vfs", id: "storage", want: finding.Warn, seen: "vfs", safe: true},
+		"vfs of the system": {storage: "vfs", systems: true, id: "storage", want: finding.Warn, advice: "podman system reset"},
 		"vfs, place chosen": {storage: "vfs", root: "/srv/x", id: "storage", want: finding.Warn, advice: "podman system reset"},
 		"vfs, state chosen": {storage: "vfs", run: "/srv/x", id: "storage", want: finding.Warn, advice: "podman system reset"},
 		"vfs with pods":     {storage: "vfs", lists: map[string]string{"pods": "[{}]"}, id: "storage", want: finding.Warn, advice: "podman system reset"},
@@ -172,14 +174,17 @@ func TestFindPodman(t *testing.T) {
 			needRoot(t)
 			h, e, _ := newFakeHost(t, 0, Options{})
 			must.NoError(t, os.Chmod(filepath.Dir(h.path), 0o755))
-			e.user.UID, e.user.GID, e.user.Home = 65534, 65534, "/home/x"
+			e.user.UID, e.user.GID, e.user.Home = 65534, 65534, vfsHome(t)
+			if test.systems {
+				must.NoError(t, os.RemoveAll(e.user.Home))
+			}
 			orElse := func(text, otherwise string) string {
 				if text == "" {
 					return otherwise
 				}
 				return strings.Trim(text, "-")
 			}
-			serve(t, e.path, answers(fmt.Sprintf(infoFormat, orElse(test.version, "5.4.2"), orElse(test.storage, "overlay"), orElse(test.root, "/home/x/.local/share/containers/storage"),
+			serve(t, e.path, answers(fmt.Sprintf(infoFormat, orElse(test.version, "5.4.2"), orElse(test.storage, "overlay"), orElse(test.root, e.user.Home+"/.local/share/containers/storage"),
 				orElse(test.run, "/run/user/65534/containers"), orElse(test.database, "sqlite")), test.lists))
 			must.NoError(t, os.Chmod(e.path, 0o777))
 			f := one(t, e.findPodman(t.Context()), test.id)
@@ -223,14 +228,27 @@ func TestFindSlowPodman(t *testing.T) {
 	must.EqOp(t, finding.OK, one(t, e.findPodman(t.Context()), "api").Status)
 }
 
+// vfsHome is the home directory of a user who has chosen vfs.
+func vfsHome(t *testing.T) string {
+	t.Helper()
+	home, err := os.MkdirTemp("", "home") // t.TempDir is closed to the user
+	must.NoError(t, err)
+	t.Cleanup(func() { must.NoError(t, os.RemoveAll(home)) })
+	config := filepath.Join(home, ".config/containers")
+	must.NoError(t, os.MkdirAll(config, 0o755))
+	must.NoError(t, os.Chmod(home, 0o755))
+	must.NoError(t, os.WriteFile(filepath.Join(config, "storage.conf"), []byte("[storage]\ndriver = \"vfs\"\n"), 0o644))
+	return home
+}
+
 func TestToOverlay(t *testing.T) {
 	needRoot(t)
 	h, e, _ := newFakeHost(t, 0, Options{})
 	must.NoError(t, os.Chmod(filepath.Dir(h.path), 0o755))
 	serve(t, e.path, answers("", nil))
 	must.NoError(t, os.Chmod(e.path, 0o777))
-	e.user.UID, e.user.GID, e.user.Home = 65534, 65534, "/home/x"
-	info := Info{GraphRoot: "/home/x/.local/share/containers/storage", RunRoot: "/run/user/65534/containers"}
+	e.user.UID, e.user.GID, e.user.Home = 65534, 65534, vfsHome(t)
+	info := Info{StorageDriver: "vfs", GraphRoot: e.user.Home + "/.local/share/containers/storage", RunRoot: "/run/user/65534/containers"}
 	remedy := e.toOverlay(t.Context(), info)
 	must.True(t, remedy.Safe)
 	must.Len(t, 1, remedy.Commands)
@@ -254,10 +272,12 @@ func TestOverlayScript(t *testing.T) {
 		conf      string
 		aside     bool // that place is taken
 		moved     bool
+		unusable  bool // overlay is, there
 		afterward string
 	}{
 		"empty":            {conf: "[storage]\n  driver=\"vfs\"\nrunroot = \"/driver = x\"\n", moved: true, afterward: "[storage]\n  driver= \"overlay\"\nrunroot = \"/driver = x\"\n"},
-		"no storage.conf":  {moved: true},
+		"no storage.conf":  {},
+		"no overlay there": {conf: "[storage]\ndriver = \"vfs\"\n", unusable: true, afterward: "[storage]\ndriver = \"vfs\"\n"},
 		"place taken":      {conf: "[storage]\ndriver = \"vfs\"\n", aside: true, afterward: "[storage]\ndriver = \"vfs\"\n"},
 		"a container":      {podman: `case $1 in ps) echo 1;; esac`},
 		"an image":         {podman: `case $1 in images) echo 1;; esac`},
@@ -279,8 +299,12 @@ func TestOverlayScript(t *testing.T) {
 			if test.conf != "" {
 				must.NoError(t, os.WriteFile(conf, []byte(test.conf), 0o644))
 			}
+			info := "echo overlay"
+			if test.unusable {
+				info = "mkdir " + finding.Command(storage) + "; exit 125"
+			}
 			for program, text := range map[string]string{
-				"podman":    test.podman + "\ncase $1 in network) echo podman;; esac",
+				"podman":    test.podman + "\ncase $1 in network) echo podman;; info) " + info + ";; esac",
 				"systemctl": `echo "$@" >>"$OUT"`,
 			} {
 				must.NoError(t, os.WriteFile(filepath.Join(bin, program), []byte("#!/bin/sh\n"+text+"\n"), 0o755))

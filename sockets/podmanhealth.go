@@ -59,6 +59,9 @@ func (e *Endpoint) toOverlay(ctx context.Context, info Info) finding.Remedy {
 	if !e.managed || user.IsRoot() || e.registry.agent != 0 || info.GraphRoot != storage || info.RunRoot != user.RuntimeDir()+"/containers" {
 		return advice
 	}
+	if user.OwnStorageDriver() != info.StorageDriver {
+		return advice // it is not the user who has chosen it
+	}
 	empty, err := e.client.isEmpty(ctx)
 	if err != nil || !empty {
 		return advice
@@ -66,23 +69,29 @@ func (e *Endpoint) toOverlay(ctx context.Context, info Info) finding.Remedy {
 	return finding.Remedy{
 		Commands: []string{finding.Command("systemd-run", "--user", "--machine="+user.String()+"@", "--wait", "--collect",
 			"sh", "-c", overlayScript(storage, filepath.Join(user.Home, ".config/containers/storage.conf")))},
-		Advice: "the old storage stays as " + finding.Printable(storage) + ".vfs; if the driver is vfs again, /etc/containers/storage.conf says so, or podman cannot use overlay there",
+		Advice: "the old storage stays as " + finding.Printable(storage) + ".vfs; where podman cannot use overlay everything is put back",
 		Safe:   true,
 	}
 }
 
 // overlayScript is what the user's shell has to do. It looks again whether the storage is empty, when nothing of podman's
-// listens any more: else, or when podman cannot tell, it moves nothing. In the end podman.socket listens as before.
-func overlayScript(storage, file string) string {
-	file = finding.Command(file)
+// listens any more: else, or when podman cannot tell, it moves nothing. It puts everything back when podman does not use
+// overlay then. In the end podman.socket listens as before.
+func overlayScript(storage, conf string) string {
+	move := func(from, to string) string { return finding.Command("mv", "-T", from, to) }
 	return strings.Join([]string{
 		"systemctl --user stop " + socketUnit + " podman.service",
 		`trap "systemctl --user start ` + socketUnit + `" EXIT`,
 		// The last list is that of the networks, with podman's own.
 		`test "$(podman ps --all --external --quiet && podman images --all --quiet && podman volume ls --quiet && podman pod ps --quiet` +
-			` && podman secret ls --noheading --format "{{.ID}}" && podman network ls --format "{{.Name}}")" = podman` +
-			" && " + finding.Command("mv", "-T", storage, storage+".vfs") +
-			" && if test -e " + file + `; then sed -i "s/^\([[:space:]]*driver[[:space:]]*=\).*/\1 \"overlay\"/" ` + file + "; fi",
+			` && podman secret ls --noheading --format "{{.ID}}" && podman network ls --format "{{.Name}}")" = podman || exit 1`,
+		finding.Command("cp", "-p", conf, conf+".vfs") + " && " + move(storage, storage+".vfs") + " || exit 1",
+		`sed -i "s/^\([[:space:]]*driver[[:space:]]*=\).*/\1 \"overlay\"/" ` + finding.Command(conf),
+		`test "$(podman info --format "{{.Store.GraphDriverName}}")" = overlay && exit 0`,
+		move(conf+".vfs", conf),
+		"test ! -e " + finding.Command(storage) + " || " + move(storage, storage+".new"),
+		move(storage+".vfs", storage),
+		"exit 1",
 	}, "; ")
 }
 
