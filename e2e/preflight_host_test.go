@@ -78,7 +78,8 @@ func TestPreflightChangesNothing(t *testing.T) {
 		before := lookAtHost(t)
 		_, exit := preflight(t, args...)
 		must.Eq(t, 0, exit)
-		must.SliceEmpty(t, changes(before, lookAtHost(t)))
+		changed := changes(before, lookAtHost(t))
+		must.SliceEmpty(t, changed, must.Sprint(strings.Join(changed, "\n")))
 	})
 
 	podmans := []string{user.home(".local"), user.home(".config"), user.home(".cache")}

@@ -2,6 +2,7 @@ package sockets
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io/fs"
 	"os"
@@ -243,15 +244,22 @@ func findOwner(id, path string, st fs.FileInfo) (f finding.Finding, unsafe bool)
 	return f, true
 }
 
-// askVersion runs a program, which does nothing but tell its version.
-func askVersion(ctx context.Context, path string) (string, error) {
+// askVersion runs a program, which does nothing but tell its version. crun makes its state directory even so: it gets another
+// place for that, which is removed.
+func askVersion(ctx context.Context, path string) (_ string, err error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, programTimeout, fmt.Errorf("no answer within %s", programTimeout))
 	defer cancel()
+	runtimeDir, err := os.MkdirTemp("", "preflight-")
+	if err != nil {
+		return "", err
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(runtimeDir)) }()
 	var out boundedBuffer
 	cmd := exec.CommandContext(ctx, path, "--version") //nolint:gosec // root's program, as findOwner has made sure
+	cmd.Env = append(os.Environ(), "XDG_RUNTIME_DIR="+runtimeDir)
 	cmd.Dir, cmd.Stdout, cmd.Stderr = "/", &out, &out
 	cmd.WaitDelay = time.Second
-	err := cmd.Run()
+	err = cmd.Run()
 	switch {
 	case ctx.Err() != nil:
 		return "", context.Cause(ctx)
