@@ -189,7 +189,7 @@ var troubles = []trouble{
 		},
 	},
 	{
-		what: "the agent has a /tmp of its own", id: "agent-unit", host: true, status: "warn", seen: "PrivateTmp=yes", remedy: "PrivateTmp=no", mended: byCommands,
+		what: "the agent has temporary files of its own", id: "agent-unit", host: true, status: "warn", seen: "PrivateTmp=yes", remedy: "PrivateTmp=no", mended: byCommands,
 		happen: func(t *testing.T, _ hostUser) func() {
 			const dir = "/etc/systemd/system/nomad.service.d"
 			must.NoError(t, os.MkdirAll(dir, 0o755))
