@@ -83,12 +83,7 @@ var troubles = []trouble{
 	{
 		what: "no user namespaces for users", id: "user-namespaces", host: true, status: "fail", seen: "kernel.unprivileged_userns_clone is 0",
 		remedy: "sysctl -w kernel.unprivileged_userns_clone=1", mended: byCommands,
-		happen: func(t *testing.T, _ hostUser) func() {
-			if _, err := os.Stat("/proc/sys/kernel/unprivileged_userns_clone"); err != nil {
-				t.Skip("only Debian's kernels have it")
-			}
-			return sysctl(t, "kernel.unprivileged_userns_clone", "0")
-		},
+		happen: func(t *testing.T, _ hostUser) func() { return sysctl(t, "kernel.unprivileged_userns_clone", "0") }, // Debian's kernels have it
 	},
 	{
 		what: "memory is not delegated", own: true, id: "delegation", status: "fail", seen: "memory not delegated", remedy: "Delegate=cpu cpuset io memory pids", mended: byFix,
