@@ -12,11 +12,12 @@ import (
 	"nomad-driver-podman/finding"
 )
 
-// helperDirs are where the user's podman looks for programs: systemd's own PATH (systemd.exec(5), "$PATH").
-var helperDirs = []string{"/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"}
+// ProgramDirs are where podman looks for programs, the first that has one wins: the PATH of a service of systemd
+// (systemd.exec(5), "$PATH").
+var ProgramDirs = []string{"/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"}
 
 // FindIDHelpers looks at the programs that let users use their subordinate IDs.
-func FindIDHelpers() finding.Finding { return findIDHelpers(helperDirs) }
+func FindIDHelpers() finding.Finding { return findIDHelpers(ProgramDirs) }
 
 func findIDHelpers(dirs []string) finding.Finding {
 	f := finding.Good("id-helpers", finding.Host, "")

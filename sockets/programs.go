@@ -18,6 +18,7 @@ import (
 	"github.com/BurntSushi/toml"
 
 	"nomad-driver-podman/finding"
+	"nomad-driver-podman/rootless"
 )
 
 // programTimeout bounds how long a program takes to tell its version.
@@ -26,7 +27,7 @@ const programTimeout = 10 * time.Second
 // Where podman looks for programs, the first that has one wins: the PATH of a service of systemd, and for those that only
 // podman calls directories of its own (containers.conf(5), conmon_path and helper_binaries_dir).
 var (
-	programDirs = []string{"/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"}
+	programDirs = rootless.ProgramDirs
 	conmonDirs  = append([]string{"/usr/libexec/podman", "/usr/local/libexec/podman", "/usr/local/lib/podman", "/usr/lib/podman", "/usr/libexec/crio", "/usr/lib/crio"}, programDirs...)
 	helperDirs  = append([]string{"/usr/local/libexec/podman", "/usr/local/lib/podman", "/usr/libexec/podman", "/usr/lib/podman"}, programDirs...)
 )
