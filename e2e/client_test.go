@@ -4,9 +4,12 @@ package e2e
 
 import (
 	"fmt"
+	"os"
 	"path/filepath"
+	"testing"
 
 	"github.com/hashicorp/nomad/api"
+	"github.com/shoenig/test/must"
 )
 
 // client is a Nomad client agent of the machine.
@@ -42,6 +45,12 @@ func placed(j *api.Job) client {
 
 // allocDir is the directory of an allocation there.
 func (c client) allocDir(alloc string) string { return filepath.Join(c.dataDir, "alloc", alloc) }
+
+// letGo has a task go on that waits for the file local/go, such as for its being watched.
+func (c client) letGo(t *testing.T, alloc *api.Allocation, task string) {
+	t.Helper()
+	must.NoError(t, os.WriteFile(filepath.Join(c.allocDir(alloc.ID), task, "local", "go"), nil, 0o600))
+}
 
 // readyNode is the client's node, once it can run tasks of this driver.
 func (c client) readyNode() (*api.Node, error) {

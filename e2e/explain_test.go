@@ -92,6 +92,7 @@ func TestExplain(t *testing.T) {
 			j := run(t, "explain", option("socket", socket), only("oom", "exit", "killed"))
 
 			t.Run("out of memory", func(t *testing.T) {
+				labClient.letGo(t, j.running(t, "oom"), "oom")
 				end := endedBadly(t, j, owner, "oom", "The kernel killed it for its memory: limit 32MiB, peak ", `last on stderr: "allocating"`)
 				must.Eq(t, "oom", end.Cause)
 				must.True(t, end.Exit.OOMKilled)

@@ -78,7 +78,7 @@ func TestLoggingOfKilledLogProcess(t *testing.T) {
 	forge(t, teamB, "forged by "+teamB.name, id)
 	must.NoError(t, syscall.Kill(mainPID(t, logUnit), syscall.SIGKILL))
 	must.NoError(t, syscall.Kill(labClient.driverProcess(t), syscall.SIGKILL))
-	must.NoError(t, os.WriteFile(filepath.Join(allocDir(alloc.ID), "count", "local", "go"), nil, 0o600))
+	labClient.letGo(t, alloc, "count")
 	j.prints(t, "count", "\n2000\n")
 	must.NoError(t, syscall.Kill(children(t, mainPID(t, logUnit))[0], syscall.SIGKILL))
 
@@ -167,12 +167,11 @@ func TestLoggingBacklog(t *testing.T) {
 	logmon := readerOf(t, fifo(alloc, "flood", "stdout"))
 	must.NoError(t, syscall.Kill(logmon, syscall.SIGSTOP))
 	t.Cleanup(func() { _ = syscall.Kill(logmon, syscall.SIGCONT) }) // has ended, when all went well
-	local := filepath.Join(allocDir(alloc.ID), "flood", "local")
-	must.NoError(t, os.WriteFile(filepath.Join(local, "go"), nil, 0o600))
+	labClient.letGo(t, alloc, "flood")
 
 	j.says(t, "flood", "Nomad does not read the log fast enough")
 	eventually(t, "the end of the flood", func() error {
-		_, err := os.Stat(filepath.Join(local, "flooded"))
+		_, err := os.Stat(filepath.Join(allocDir(alloc.ID), "flood", "local", "flooded"))
 		return err
 	})
 	var log syscall.Stat_t

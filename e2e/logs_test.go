@@ -59,7 +59,7 @@ func testLogsOfKilledDriver(t *testing.T, on client) {
 	before := on.tasks.container(t, alloc, "count")
 
 	must.NoError(t, syscall.Kill(on.driverProcess(t), syscall.SIGKILL))
-	must.NoError(t, os.WriteFile(filepath.Join(on.allocDir(alloc.ID), "count", "local", "go"), nil, 0o600))
+	on.letGo(t, alloc, "count")
 	eventually(t, "the end of the count", func() error {
 		stderr, err := readLog(alloc, "count", "stderr")
 		if err == nil && string(stderr) != "done\n" {

@@ -98,7 +98,7 @@ job "exits" {
     }
   }
 
-  # dd fills its buffer of 64 MiB.
+  # dd fills its buffer of 64 MiB when the test makes the file local/go.
   group "oom" {
     restart {
       attempts = 0
@@ -109,7 +109,7 @@ job "exits" {
       config {
         image   = "busybox"
         command = "sh"
-        args    = ["-c", "sleep 3; exec dd if=/dev/zero of=/dev/null bs=64M count=1"]
+        args    = ["-c", "until [ -e /local/go ]; do usleep 50000; done; exec dd if=/dev/zero of=/dev/null bs=64M count=1"]
       }
       resources {
         memory = 32

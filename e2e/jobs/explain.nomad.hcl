@@ -7,7 +7,7 @@ job "explain" {
     unlimited = false
   }
 
-  # dd fills its buffer of 64 MiB.
+  # dd fills its buffer of 64 MiB when the test makes the file local/go.
   group "oom" {
     restart {
       attempts = 0
@@ -21,7 +21,7 @@ job "explain" {
       config {
         image   = "busybox"
         command = "sh"
-        args    = ["-c", "echo allocating >&2; sleep 3; exec dd if=/dev/zero of=/dev/null bs=64M count=1"]
+        args    = ["-c", "echo allocating >&2; until [ -e /local/go ]; do usleep 50000; done; exec dd if=/dev/zero of=/dev/null bs=64M count=1"]
       }
       logs {
         max_files     = 1
