@@ -114,6 +114,9 @@ func installUnprivileged(t *testing.T) {
 
 	started := time.Now()
 	teamD.systemctl(t, "daemon-reload")
+	// Where root's agent has its cgroups and these controllers are on, Nomad waits for cgroups that it may not make.
+	must.DirExists(t, "/sys/fs/cgroup/nomad.slice")
+	must.NoError(t, os.WriteFile("/sys/fs/cgroup/cgroup.subtree_control", []byte("+cpuset +cpu +io +memory +pids"), 0))
 	teamD.systemctl(t, "enable", "--now", "nomad.service")
 	t.Cleanup(func() {
 		teamD.systemctl(t, "disable", "--now", "nomad.service")

@@ -15,6 +15,11 @@ advertise {
 client {
   enabled = true
   servers = ["127.0.0.1:4647"]
+
+  # podman makes the tasks' cgroups. Nomad's own it can leave away only where it
+  # cannot make their parent: below the default, nomad.slice, which root's agent
+  # leaves behind, it may make none, and would wait for them without a word.
+  cgroup_parent = "nomad-rootless.slice"
 }
 
 # Nomad loads no plugin that its configuration does not name. Without a socket
