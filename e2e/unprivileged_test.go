@@ -38,6 +38,20 @@ func TestUnprivileged(t *testing.T) {
 		}
 	})
 
+	t.Run("preflight", func(t *testing.T) {
+		as := []string{"runuser", "-u", teamD.name, "--", pluginFile, "preflight", "-json", "-config", ownFile(".config/nomad")}
+		report, exit := preflightBy(t, as...)
+		must.Eq(t, 0, exit, must.Sprint(report.bad()))
+		must.Eq(t, "ok", report.only(t, "nomad-cgroups", "host").Status)
+
+		slice, err := filepath.Abs("testdata/agent/nomad-slice.hcl")
+		must.NoError(t, err)
+		report, _ = preflightBy(t, append(as, "-config", slice)...)
+		waits := report.only(t, "nomad-cgroups", "host") // a warning, when systemd has switched controllers off since
+		must.SliceContains(t, []string{"fail", "warn"}, waits.Status)
+		must.StrContains(t, waits.Why, "no task ever starts")
+	})
+
 	t.Run("redis", func(t *testing.T) {
 		j := run(t, "redis", unprivileged.place)
 		redis := answersPing(t, j, teamD)

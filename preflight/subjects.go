@@ -103,6 +103,7 @@ func (s *subjects) hostLooks() []look {
 		several(host, func(ctx context.Context) []finding.Finding {
 			return []finding.Finding{findPlugin(ctx, agent, s.self, s.options.Version, rootless.OnlyRootChanges)}
 		}, "plugin"),
+		one("nomad-cgroups", host, func() finding.Finding { return findNomadCgroups(cgroupRoot, agent, s.self, ownedBy(s.self)) }),
 		one("cni", host, func() finding.Finding { return findCNI(agent, s.self) }),
 		ofUsers("idmapped-mounts", func() finding.Finding { return findIDMaps(s.self) }),
 		one("state-dir", host, func() finding.Finding { return findStateDir(agent.Plugin.StateDir, s.self) }),

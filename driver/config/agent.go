@@ -34,6 +34,8 @@ type Agent struct {
 	AllocDir  string // of allocations; default: alloc in the data directory
 	// CNIPath are the directories that have the CNI plugins, separated by colons.
 	CNIPath string
+	// CgroupParent is below which cgroup the agent makes its own; empty is Nomad's default.
+	CgroupParent string
 }
 
 // FromAgent reads an agent's configuration: HCL or JSON files and directories of them, as `nomad agent -config` takes
@@ -93,6 +95,7 @@ func (a *Agent) merge(f *agentFile) {
 	set(&a.PluginDir, f.PluginDir)
 	set(&a.AllocDir, f.Client.AllocDir)
 	set(&a.CNIPath, f.Client.CNIPath)
+	set(&a.CgroupParent, f.Client.CgroupParent)
 }
 
 // setDefaults fills in what no file has set, as the agent does (command/agent.Command.readConfig).
@@ -140,8 +143,9 @@ type agentFile struct {
 	DataDir   string `hcl:"data_dir"`
 	PluginDir string `hcl:"plugin_dir"`
 	Client    struct {
-		AllocDir string `hcl:"alloc_dir"`
-		CNIPath  string `hcl:"cni_path"`
+		AllocDir     string `hcl:"alloc_dir"`
+		CNIPath      string `hcl:"cni_path"`
+		CgroupParent string `hcl:"cgroup_parent"`
 	} `hcl:"client"`
 	Plugins []*pluginBlock `hcl:"plugin"`
 }

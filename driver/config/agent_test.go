@@ -62,6 +62,8 @@ plugin_dir = "/a-plugins"
 client {
   alloc_dir = "/a-alloc"
   cni_path  = "/a-cni"
+
+  cgroup_parent = "a.slice"
 }
 client {
   cni_path = "/a-cni:/more"
@@ -70,6 +72,7 @@ plugin "nomad-driver-podman" {}`)
 	agent, err := FromAgent(first, file("b.json", `{"data_dir": "/b", "client": {"enabled": true}}`))
 	must.NoError(t, err)
 	must.Eq(t, []string{"/b", "/a-plugins", "/a-alloc", "/a-cni:/more"}, []string{agent.DataDir, agent.PluginDir, agent.AllocDir, agent.CNIPath})
+	must.Eq(t, "a.slice", agent.CgroupParent)
 
 	agent, err = FromAgent(first, file("c.json", `{"plugin_dir": "/c", "client": {"alloc_dir": "/c-alloc", "cni_path": "/c-cni"}}`))
 	must.NoError(t, err)
