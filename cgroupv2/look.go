@@ -104,7 +104,7 @@ func (r *Reader) Look() error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	now := Look{At: time.Now()}
-	if err := r.read(&now.Stats); err != nil {
+	if err := r.read(&now.Stats, r.sources[:]); err != nil {
 		return err
 	}
 	for _, source := range lookSources {

@@ -30,6 +30,7 @@ type Reader struct {
 	forks   *os.File               // pids.events, nil without the pids controller
 	dir     *os.File               // the cgroup's directory, for what only a Look reads
 	looks   looks
+	now     Stats          // Idle's
 	closed  bool           // written with both locks held
 	buf     [16 << 10]byte // memory.stat, the longest, takes about 2 KiB
 
@@ -93,15 +94,27 @@ func (r *Reader) openOptional(dir int, name string) (*os.File, error) {
 func (r *Reader) Read(s *Stats) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.read(s)
+	return r.read(s, r.sources[:])
 }
 
-func (r *Reader) read(s *Stats) error {
+// Idle tells whether the cgroup has used no processor time since a sample, and has as much memory as then: a new sample would
+// say the same. It costs a fraction of one. The error is ErrGone when the cgroup was removed.
+func (r *Reader) Idle(since *Stats) (bool, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if err := r.read(&r.now, r.sources[:changing]); err != nil {
+		return false, err
+	}
+	return r.now.CPUTotal == since.CPUTotal && r.now.Memory == since.Memory, nil
+}
+
+// read reads the first of the sources, or all.
+func (r *Reader) read(s *Stats, files []*os.File) error {
 	*s = Stats{}
 	if r.closed {
 		return cgroupError(r.path, os.ErrClosed)
 	}
-	for i, file := range r.sources {
+	for i, file := range files {
 		if file == nil {
 			continue
 		}

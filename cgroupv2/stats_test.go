@@ -112,6 +112,31 @@ func TestReader_ReadsAnew(t *testing.T) {
 	must.ErrorContains(t, err, "pids.current")
 }
 
+func TestReader_Idle(t *testing.T) {
+	for name, test := range map[string]struct {
+		file, text string
+		idle       bool
+	}{
+		"nothing has changed": {"memory.stat", "anon 3000000\n", true},
+		"processor time":      {"cpu.stat", "usage_usec 5000002\n", false},
+		"memory":              {"memory.current", "6004096\n", false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			h, r := openRedis(t, redisCgroup())
+			var s Stats
+			must.NoError(t, r.Read(&s))
+			must.NoError(t, os.WriteFile(filepath.Join(h.Root, redisPath, test.file), []byte(test.text), 0o644))
+			idle, err := r.Idle(&s)
+			must.NoError(t, err)
+			must.Eq(t, test.idle, idle)
+		})
+	}
+	_, r := openRedis(t, map[string]string{"cpu.stat": "usage_usec 7\n"}) // no controller is delegated
+	idle, err := r.Idle(&Stats{CPUTotal: 7 * time.Microsecond})
+	must.NoError(t, err)
+	must.True(t, idle)
+}
+
 func TestReader_OOMKills(t *testing.T) {
 	_, r := openRedis(t, redisCgroup())
 	kills, err := r.OOMKills()
@@ -217,6 +242,9 @@ func TestReader_ReadAllocatesNothing(t *testing.T) {
 	allocs := testing.AllocsPerRun(100, func() { err = r.Read(&s) })
 	must.NoError(t, err)
 	must.Zero(t, allocs)
+	allocs = testing.AllocsPerRun(100, func() { _, err = r.Idle(&s) })
+	must.NoError(t, err)
+	must.Zero(t, allocs)
 }
 
 // TestReader_RealCgroup makes a cgroup of its own: a fake file neither vanishes under an open
@@ -286,6 +314,19 @@ func BenchmarkReader_Read(b *testing.B) {
 }
 
 // BenchmarkContainerd is what Reader is measured against.
+
+func BenchmarkReader_Idle(b *testing.B) {
+	_, r := openRedis(b, redisCgroup())
+	var s Stats
+	must.NoError(b, r.Read(&s))
+	b.ReportAllocs()
+	for b.Loop() {
+		if idle, err := r.Idle(&s); !idle || err != nil {
+			b.Fatal(idle, err)
+		}
+	}
+}
+
 func BenchmarkContainerd(b *testing.B) {
 	h := fakeHierarchy(b, map[string]map[string]string{redisPath: redisCgroup()})
 	m, err := cgroup2.Load(redisPath, cgroup2.WithMountpoint(h.Root))

@@ -11,7 +11,8 @@ import (
 	"nomad-driver-podman/cgroupv2"
 )
 
-// TaskStats streams what a task uses, read from its cgroup's files. podman is not asked.
+// TaskStats streams what a task uses, read from its cgroup's files. podman is not asked. A sample that would say the same as the
+// one before, because the task does nothing, is sent every ten seconds only: Nomad keeps the last one.
 func (d *Driver) TaskStats(ctx context.Context, id string, interval time.Duration) (<-chan *drivers.TaskResourceUsage, error) {
 	task, found := d.tasks.get(id)
 	if !found {
@@ -32,19 +33,21 @@ func (d *Driver) TaskStats(ctx context.Context, id string, interval time.Duratio
 		timer := time.NewTimer(untilNextSample(time.Now(), interval))
 		defer timer.Stop()
 		for {
-			usage, err := sampler.sample()
+			usage, err := sampler.sample(time.Now())
 			if err != nil {
 				if !errors.Is(err, cgroupv2.ErrGone) {
 					d.logger.Warn("reading a task's usage", "task", id, "error", err)
 				}
 				return
 			}
-			select {
-			case usages <- usage:
-			case <-ctx.Done():
-				return
-			case <-task.ended():
-				return
+			if usage != nil {
+				select {
+				case usages <- usage:
+				case <-ctx.Done():
+					return
+				case <-task.ended():
+					return
+				}
 			}
 			select {
 			case <-timer.C:
@@ -72,7 +75,8 @@ type sampler struct {
 	cgroup              *cgroupv2.Reader
 	total, user, system *stats.CpuStats
 	last                cgroupv2.Stats
-	looked              time.Time // when the cgroup was looked at whole
+	still               bool      // no processor time was used between the last two samples
+	round               time.Time // when the cgroup was looked at whole, a multiple of lookInterval
 }
 
 func newSampler(cgroup *cgroupv2.Reader) *sampler {
@@ -104,24 +108,45 @@ var (
 	}
 )
 
-// lookInterval is how often a sample is a whole look, for the record of an end that the kernel does not announce.
+// lookInterval is how often a sample is a whole look, for the record of an end that the kernel does not announce. It is the
+// interval for which Nomad keeps figures (go-metrics' InmemSink): at the same moments, so that each has one.
 const lookInterval = 10 * time.Second
 
-func (s *sampler) sample() (*drivers.TaskResourceUsage, error) {
-	looked := false
-	if time.Since(s.looked) >= lookInterval {
-		s.looked = time.Now()
-		if looked = s.cgroup.Look() == nil; looked {
-			last, _ := s.cgroup.Looks()
-			s.last = last.Stats
+// measure reads the cgroup. It returns true when nothing has changed since the sample before.
+func (s *sampler) measure(at time.Time) (same bool, err error) {
+	round := at.Truncate(lookInterval)
+	whole := !round.Equal(s.round)
+	s.round = round
+	if s.still && !whole {
+		if same, err := s.cgroup.Idle(&s.last); same || err != nil {
+			return same, err
 		}
 	}
-	if !looked {
-		if err := s.cgroup.Read(&s.last); err != nil {
-			return nil, err
-		}
+	before := s.last.CPUTotal
+	if whole && s.cgroup.Look() == nil {
+		last, _ := s.cgroup.Looks()
+		s.last = last.Stats
+	} else if err := s.cgroup.Read(&s.last); err != nil {
+		return false, err
+	}
+	s.still = s.last.CPUTotal == before
+	return false, nil
+}
+
+// sample is nil when it would be the same as the one before.
+func (s *sampler) sample(at time.Time) (*drivers.TaskResourceUsage, error) {
+	same, err := s.measure(at)
+	if err != nil {
+		return nil, err
 	}
 	now := &s.last
+	// They are of the time since the last call, so that none may be left out.
+	percent := s.total.Percent(float64(now.CPUTotal.Nanoseconds()))
+	user := s.user.Percent(float64(now.CPUUser.Nanoseconds()))
+	system := s.system.Percent(float64(now.CPUSystem.Nanoseconds()))
+	if same {
+		return nil, nil
+	}
 	var cpuMeasured, memoryMeasured []string
 	for _, field := range cpuFields {
 		if now.Has(field.field) {
@@ -133,13 +158,12 @@ func (s *sampler) sample() (*drivers.TaskResourceUsage, error) {
 			memoryMeasured = append(memoryMeasured, field.name)
 		}
 	}
-	percent := s.total.Percent(float64(now.CPUTotal.Nanoseconds()))
 	return &drivers.TaskResourceUsage{
-		Timestamp: time.Now().UnixNano(),
+		Timestamp: at.UnixNano(),
 		ResourceUsage: &drivers.ResourceUsage{
 			CpuStats: &drivers.CpuStats{
-				SystemMode:       s.system.Percent(float64(now.CPUSystem.Nanoseconds())),
-				UserMode:         s.user.Percent(float64(now.CPUUser.Nanoseconds())),
+				SystemMode:       system,
+				UserMode:         user,
 				Percent:          percent,
 				TotalTicks:       s.total.TicksConsumed(percent),
 				ThrottledPeriods: now.ThrottledPeriods,
