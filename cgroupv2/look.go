@@ -120,20 +120,18 @@ func (r *Reader) Look() error {
 	return nil
 }
 
-func (r *Reader) lookAt(name string, parse func([]byte, *Look) error, l *Look) (err error) {
-	file, err := openIn(int(r.dir.Fd()), name) // #nosec G115 -- a descriptor is an int
+// lookAt uses the bare system calls: an os.File would cost more than they do.
+func (r *Reader) lookAt(name string, parse func([]byte, *Look) error, l *Look) error {
+	fd, err := unix.Openat(int(r.dir.Fd()), name, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0) // #nosec G115 -- a descriptor is an int
+	var text []byte
+	if err == nil {
+		text, err = readAll(fd, r.buf[:])
+		_ = unix.Close(fd) // nothing was written
+	}
 	switch {
 	case errors.Is(err, fs.ErrNotExist), errors.Is(err, unix.EOPNOTSUPP): // no such controller; no pressure tracked (psi=0)
 		return nil
 	case err != nil:
-		return err
-	}
-	defer func() { err = errors.Join(err, file.Close()) }()
-	text, err := r.text(file)
-	if errors.Is(err, unix.EOPNOTSUPP) {
-		return nil
-	}
-	if err != nil {
 		return err
 	}
 	return parse(text, l)

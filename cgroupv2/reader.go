@@ -202,11 +202,15 @@ func (r *Reader) Events() []*os.File {
 // text reads a file from its beginning into the buffer, which it shares with the next call.
 func (r *Reader) text(file *os.File) ([]byte, error) { return readText(file, r.buf[:]) }
 
-// readText reads a file from its beginning.
+func readText(file *os.File, into []byte) ([]byte, error) {
+	return readAll(int(file.Fd()), into) // #nosec G115 -- a descriptor is an int
+}
+
+// readAll reads a file from its beginning.
 // One pread is enough: the kernel makes the whole text of such a file at once, and os.File's
 // ReadAt would have it made a second time to see its end.
-func readText(file *os.File, into []byte) ([]byte, error) {
-	n, err := unix.Pread(int(file.Fd()), into, 0) // #nosec G115 -- a descriptor is an int
+func readAll(fd int, into []byte) ([]byte, error) {
+	n, err := unix.Pread(fd, into, 0)
 	if err != nil {
 		return nil, err
 	}

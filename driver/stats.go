@@ -76,7 +76,8 @@ type sampler struct {
 	total, user, system *stats.CpuStats
 	last                cgroupv2.Stats
 	still               bool      // no processor time was used between the last two samples
-	round               time.Time // when the cgroup was looked at whole, a multiple of lookInterval
+	round               time.Time // the multiple of sendInterval at or before the last sample
+	looked              time.Time // when the cgroup was looked at whole
 }
 
 func newSampler(cgroup *cgroupv2.Reader) *sampler {
@@ -108,29 +109,47 @@ var (
 	}
 )
 
-// lookInterval is how often a sample is a whole look, for the record of an end that the kernel does not announce. It is the
-// interval for which Nomad keeps figures (go-metrics' InmemSink): at the same moments, so that each has one.
-const lookInterval = 10 * time.Second
+const (
+	// lookInterval is how often a sample is a whole look, for the record of an end that the kernel does not announce. A task that
+	// uses no processor time is looked at every idleLookInterval, and as soon as it does again.
+	lookInterval     = 10 * time.Second
+	idleLookInterval = time.Minute
+	// sendInterval is how often also what has not changed is sent: once in each interval for which Nomad gathers metrics
+	// (telemetry { in_memory_collection_interval }), which begin at its multiples.
+	sendInterval = 10 * time.Second
+)
 
 // measure reads the cgroup. It returns true when nothing has changed since the sample before.
 func (s *sampler) measure(at time.Time) (same bool, err error) {
-	round := at.Truncate(lookInterval)
-	whole := !round.Equal(s.round)
-	s.round = round
-	if s.still && !whole {
-		if same, err := s.cgroup.Idle(&s.last); same || err != nil {
-			return same, err
+	idle := false
+	if s.still {
+		if idle, err = s.cgroup.Idle(&s.last); err != nil {
+			return false, err
 		}
 	}
+	round := at.Truncate(sendInterval)
+	if idle && round.Equal(s.round) {
+		return true, nil
+	}
+	s.round = round
 	before := s.last.CPUTotal
-	if whole && s.cgroup.Look() == nil {
-		last, _ := s.cgroup.Looks()
-		s.last = last.Stats
-	} else if err := s.cgroup.Read(&s.last); err != nil {
+	if err := s.read(at, idle); err != nil {
 		return false, err
 	}
 	s.still = s.last.CPUTotal == before
 	return false, nil
+}
+
+func (s *sampler) read(at time.Time, idle bool) error {
+	if since := at.Sub(s.looked); since >= idleLookInterval || since >= lookInterval && !idle {
+		s.looked = at
+		if s.cgroup.Look() == nil {
+			last, _ := s.cgroup.Looks()
+			s.last = last.Stats
+			return nil
+		}
+	}
+	return s.cgroup.Read(&s.last)
 }
 
 // sample is nil when it would be the same as the one before.

@@ -21,41 +21,54 @@ func TestUntilNextSample(t *testing.T) {
 	}
 }
 
-// What a task uses is sent when it has changed, and once in every ten seconds.
+// What a task uses is sent when it has changed, and once in every ten seconds. It is looked at whole that often, too, but more
+// rarely while it does nothing.
 func TestSampler(t *testing.T) {
 	reader, set := fakeCgroup(t, map[string]string{"memory.current": "4096\n"})
 	sampler := newSampler(reader)
+	var looked time.Time
 	for _, tick := range []struct {
-		second      int
-		cpu, memory string
-		sent        bool
+		second       int
+		cpu, memory  string
+		sent, looked bool
 	}{
-		{4, "1000", "4096", true}, // the first
-		{5, "2000", "4096", true},
-		{6, "2000", "4096", true}, // that it uses no more processor time
-		{7, "2000", "4096", false},
-		{8, "2000", "8192", true},
-		{9, "2000", "8192", false},
-		{10, "2000", "8192", true}, // ten seconds begin
-		{11, "2000", "8192", false},
-		{12, "3000", "8192", true},
-		{13, "4000", "8192", true},
-		{14, "4000", "8192", true},
-		{19, "4000", "8192", false},
-		{20, "4000", "8192", true},
+		{4, "1000", "4096", true, true}, // the first
+		{5, "2000", "4096", true, false},
+		{6, "2000", "4096", true, false}, // that it uses no more processor time
+		{7, "2000", "4096", false, false},
+		{8, "2000", "8192", true, false},
+		{9, "2000", "8192", false, false},
+		{10, "2000", "8192", true, false}, // ten seconds begin
+		{11, "2000", "8192", false, false},
+		{12, "3000", "8192", true, false},
+		{13, "4000", "8192", true, false},
+		{14, "5000", "8192", true, true},
+		{15, "5000", "8192", true, false},
+		{19, "5000", "8192", false, false},
+		{20, "5000", "8192", true, false},
+		{30, "5000", "8192", true, false},
+		{41, "6000", "8192", true, true},
+		{42, "6000", "8192", true, false},
+		{100, "6000", "8192", true, false},
+		{101, "6000", "8192", false, false},
+		{110, "6000", "8192", true, true},
 	} {
+		message := must.Sprintf("at second %d", tick.second)
 		set("cpu.stat", "usage_usec "+tick.cpu+"\n")
 		set("memory.current", tick.memory+"\n")
 		at := time.Unix(1700000000+int64(tick.second), 0)
 		usage, err := sampler.sample(at)
 		must.NoError(t, err)
-		must.Eq(t, tick.sent, usage != nil, must.Sprintf("at second %d", tick.second))
+		must.Eq(t, tick.sent, usage != nil, message)
 		if usage != nil {
 			must.Eq(t, at.UnixNano(), usage.Timestamp)
 			must.Eq(t, tick.memory == "8192", usage.ResourceUsage.MemoryStats.Usage == 8192)
 		}
+		last, _ := reader.Looks()
+		must.Eq(t, tick.looked, last.At.After(looked), message)
+		looked = last.At
 	}
 	must.NoError(t, reader.Close())
-	_, err := sampler.sample(time.Unix(1700000021, 0))
+	_, err := sampler.sample(time.Unix(1700000111, 0))
 	must.ErrorIs(t, err, os.ErrClosed)
 }
