@@ -98,7 +98,7 @@ func (r *Reader) Read(s *Stats) error {
 }
 
 // Idle tells whether the cgroup has used no processor time since a sample, and has as much memory as then: a new sample would
-// say the same. It costs a fraction of one. The error is ErrGone when the cgroup was removed.
+// say about the same. It costs a fraction of one. The error is ErrGone when the cgroup was removed.
 func (r *Reader) Idle(since *Stats) (bool, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()

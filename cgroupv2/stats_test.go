@@ -313,8 +313,6 @@ func BenchmarkReader_Read(b *testing.B) {
 	}
 }
 
-// BenchmarkContainerd is what Reader is measured against.
-
 func BenchmarkReader_Idle(b *testing.B) {
 	_, r := openRedis(b, redisCgroup())
 	var s Stats
@@ -327,6 +325,7 @@ func BenchmarkReader_Idle(b *testing.B) {
 	}
 }
 
+// BenchmarkContainerd is what Reader is measured against.
 func BenchmarkContainerd(b *testing.B) {
 	h := fakeHierarchy(b, map[string]map[string]string{redisPath: redisCgroup()})
 	m, err := cgroup2.Load(redisPath, cgroup2.WithMountpoint(h.Root))

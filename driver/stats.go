@@ -11,8 +11,8 @@ import (
 	"nomad-driver-podman/cgroupv2"
 )
 
-// TaskStats streams what a task uses, read from its cgroup's files. podman is not asked. A sample that would say the same as the
-// one before, because the task does nothing, is sent every ten seconds only: Nomad keeps the last one.
+// TaskStats streams what a task uses, read from its cgroup's files. podman is not asked. A sample that would say about
+// the same as the one before, because the task does nothing, is sent every ten seconds only: Nomad keeps the last one.
 func (d *Driver) TaskStats(ctx context.Context, id string, interval time.Duration) (<-chan *drivers.TaskResourceUsage, error) {
 	task, found := d.tasks.get(id)
 	if !found {
@@ -78,6 +78,7 @@ type sampler struct {
 	still               bool      // no processor time was used between the last two samples
 	round               time.Time // the multiple of sendInterval at or before the last sample
 	looked              time.Time // when the cgroup was looked at whole
+	quietLooks          int       // how many looks in a row have found that no processor time was used since the one before
 }
 
 func newSampler(cgroup *cgroupv2.Reader) *sampler {
@@ -110,12 +111,13 @@ var (
 )
 
 const (
-	// lookInterval is how often a sample is a whole look, for the record of an end that the kernel does not announce. A task that
-	// uses no processor time is looked at every idleLookInterval, and as soon as it does again.
+	// lookInterval is how often a sample is a whole look, for the record of an end that the kernel does not announce. While a task
+	// uses no processor time, that is idleLookInterval, after enoughLooks which leave what it did before behind.
 	lookInterval     = 10 * time.Second
 	idleLookInterval = time.Minute
-	// sendInterval is how often also what has not changed is sent: once in each interval for which Nomad gathers metrics
-	// (telemetry { in_memory_collection_interval }), which begin at its multiples.
+	enoughLooks      = 2
+	// sendInterval is how often also what has not changed is sent: once in each interval for which Nomad 1.6 gathers metrics,
+	// which begin at its multiples (go-metrics' InmemSink in command/agent).
 	sendInterval = 10 * time.Second
 )
 
@@ -141,15 +143,25 @@ func (s *sampler) measure(at time.Time) (same bool, err error) {
 }
 
 func (s *sampler) read(at time.Time, idle bool) error {
-	if since := at.Sub(s.looked); since >= idleLookInterval || since >= lookInterval && !idle {
-		s.looked = at
-		if s.cgroup.Look() == nil {
-			last, _ := s.cgroup.Looks()
-			s.last = last.Stats
-			return nil
-		}
+	pause := lookInterval
+	if idle && s.quietLooks >= enoughLooks {
+		pause = idleLookInterval
 	}
-	return s.cgroup.Read(&s.last)
+	if at.Sub(s.looked) < pause {
+		return s.cgroup.Read(&s.last)
+	}
+	s.looked = at
+	before, _ := s.cgroup.Looks()
+	if s.cgroup.Look() != nil {
+		return s.cgroup.Read(&s.last)
+	}
+	look, _ := s.cgroup.Looks()
+	s.quietLooks++
+	if look.CPUTotal != before.CPUTotal {
+		s.quietLooks = 0
+	}
+	s.last = look.Stats
+	return nil
 }
 
 // sample is nil when it would be the same as the one before.

@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/hashicorp/nomad/plugins/drivers"
 	"github.com/shoenig/test/must"
 )
 
@@ -46,12 +47,14 @@ func TestSampler(t *testing.T) {
 		{15, "5000", "8192", true, false},
 		{19, "5000", "8192", false, false},
 		{20, "5000", "8192", true, false},
-		{30, "5000", "8192", true, false},
-		{41, "6000", "8192", true, true},
-		{42, "6000", "8192", true, false},
-		{100, "6000", "8192", true, false},
-		{101, "6000", "8192", false, false},
-		{110, "6000", "8192", true, true},
+		{30, "5000", "8192", true, true},
+		{40, "5000", "8192", true, true},
+		{50, "5000", "8192", true, false}, // two looks have found the same
+		{99, "5000", "8192", true, false},
+		{100, "5000", "8192", true, true},
+		{111, "6000", "8192", true, true},
+		{112, "6000", "8192", true, false},
+		{121, "6000", "8192", true, true},
 	} {
 		message := must.Sprintf("at second %d", tick.second)
 		set("cpu.stat", "usage_usec "+tick.cpu+"\n")
@@ -69,6 +72,29 @@ func TestSampler(t *testing.T) {
 		looked = last.At
 	}
 	must.NoError(t, reader.Close())
-	_, err := sampler.sample(time.Unix(1700000111, 0))
+	_, err := sampler.sample(time.Unix(1700000122, 0))
 	must.ErrorIs(t, err, os.ErrClosed)
+}
+
+// Of a task that goes on after it has done nothing, the percent is of the last interval.
+func TestSamplerAfterIdling(t *testing.T) {
+	reader, set := fakeCgroup(t, nil)
+	sampler := newSampler(reader)
+	at := time.Unix(1700000000, 0)
+	sample := func() *drivers.TaskResourceUsage {
+		at = at.Add(time.Second)
+		usage, err := sampler.sample(at)
+		must.NoError(t, err)
+		return usage
+	}
+	must.NotNil(t, sample())
+	must.NotNil(t, sample())
+	must.Nil(t, sample())
+	<-time.After(100 * time.Millisecond) // so long did it nothing
+	began := time.Now()
+	must.Nil(t, sample())
+	set("cpu.stat", "usage_usec 1001000\n")
+	usage := sample()
+	must.NotNil(t, usage)
+	must.GreaterEq(t, 100*time.Second.Seconds()/time.Since(began).Seconds(), usage.ResourceUsage.CpuStats.Percent)
 }

@@ -116,7 +116,7 @@ func TestExplain(t *testing.T) {
 				must.False(t, end.Exit.OOMKilled)
 				must.Eq(t, "SIGKILL", end.Exit.Signal)
 				// The last look was Nomad's, when it was not at the end.
-				must.Less(t, 70, end.Cgroup.BeforeEnd)
+				must.Less(t, 20, end.Cgroup.BeforeEnd)
 				must.Positive(t, end.Cgroup.CPU.Used)
 				must.Eq(t, limit, *end.Cgroup.Memory.Limit)
 			})

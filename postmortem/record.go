@@ -155,7 +155,7 @@ type Pressure struct {
 // Recent is what happened between an earlier look and the last one.
 type Recent struct {
 	// Since is how long before the task's end the earlier look was: about 10 to 20 s, less after a start or a restart of
-	// the driver, more when nobody asked for the task's stats.
+	// the driver, more when nobody asked for the task's stats or the task did nothing.
 	Since            Seconds `json:"since_seconds"`
 	AtMemoryLimit    uint64  `json:"at_memory_limit"`
 	RefusedForks     uint64  `json:"refused_forks"`

@@ -20,7 +20,7 @@ import (
 const (
 	// cgroupRoot is where Nomad takes the cgroups to be (client/lib/cgutil.CgroupRoot).
 	cgroupRoot = "/sys/fs/cgroup"
-	// cgroupParent is the default of client { cgroup_parent } with cgroup v2 (client/lib/cgutil.DefaultCgroupV2Parent).
+	// cgroupParent is the default of client { cgroup_parent } with cgroup v2 (client/lib/cgutil.DefaultCgroupParentV2).
 	cgroupParent = "nomad.slice"
 )
 
@@ -28,15 +28,15 @@ const (
 var cgroupControllers = []string{"cpuset", "cpu", "io", "memory", "pids"}
 
 // findNomadCgroups tells whether an agent without root waits for cgroups that it may not make. Nomad 1.6 leaves them away
-// where it can neither make their parent nor switch controllers on; with both there already it waits without a word. owns
-// tells whether a file is the user's.
+// where it can neither make their parent nor switch controllers on; with both there already it waits, and only its log says
+// why. owns tells whether a file is the user's.
 func findNomadCgroups(root string, agent *config.Agent, self rootless.User, owns func(path string) bool) finding.Finding {
 	const id = "nomad-cgroups"
 	if self.IsRoot() {
 		return finding.Skip(id, finding.Host, "an agent that runs as root can make them")
 	}
-	if !slices.ContainsFunc(agent.Files, owns) {
-		return finding.Skip(id, finding.Host, "the agent's configuration is not this user's")
+	if !slices.ContainsFunc(append([]string{agent.DataDir}, agent.Files...), owns) {
+		return finding.Skip(id, finding.Host, "no agent of this user's is configured")
 	}
 	text, err := os.ReadFile(filepath.Join(root, "cgroup.subtree_control")) //nolint:gosec // of the kernel's
 	if errors.Is(err, fs.ErrNotExist) {
@@ -51,9 +51,9 @@ func findNomadCgroups(root string, agent *config.Agent, self rootless.User, owns
 	}
 	f := finding.Finding{ID: id, Subject: finding.Host, Status: finding.Fail,
 		Seen: fmt.Sprintf("%s is there, and not this user's", parent),
-		Why:  "Nomad 1.6 waits for cgroups that it may not make there, without a word: no task ever starts",
-		Remedy: finding.Remedy{Advice: `set client { cgroup_parent = "nomad-rootless.slice" } in the agent's configuration, which nobody makes: ` +
-			"then Nomad does without, and the tasks are in podman's"}}
+		Why:  `Nomad 1.6 waits for cgroups that it may not make there, and only its log says so ("failed to apply cgroup"): no task ever starts`,
+		Remedy: finding.Remedy{Advice: `in the agent's configuration, set client { cgroup_parent = "nomad-rootless.slice" }, a cgroup that nobody makes: ` +
+			"then Nomad does without, and the tasks are in those that podman makes"}}
 	on := strings.Fields(string(text))
 	if slices.ContainsFunc(cgroupControllers, func(name string) bool { return !slices.Contains(on, name) }) {
 		f.Status = finding.Warn

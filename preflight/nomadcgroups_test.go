@@ -25,7 +25,7 @@ func TestNomadCgroups(t *testing.T) {
 		seen, why, more string
 	}{
 		"an agent of root's":           {self: root, config: "own", there: true, controllers: all, want: finding.Skipped, seen: "as root"},
-		"a user, and root's agent":     {self: user, config: "other", there: true, controllers: all, want: finding.Skipped, seen: "not this user's"},
+		"a user, and root's agent":     {self: user, config: "other", there: true, controllers: all, want: finding.Skipped, seen: "no agent of this user's"},
 		"nobody has made the parent":   {self: user, config: "own", controllers: all, want: finding.OK},
 		"root's agent has made it":     {self: user, config: "own", there: true, controllers: all, want: finding.Fail, seen: "nomad.slice", why: "no task ever starts", more: "cgroup_parent"},
 		"it has, and controllers lack": {self: user, config: "own", there: true, controllers: "cpu memory pids\n", want: finding.Warn, why: "once systemd", more: "cgroup_parent"},

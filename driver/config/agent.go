@@ -34,7 +34,7 @@ type Agent struct {
 	AllocDir  string // of allocations; default: alloc in the data directory
 	// CNIPath are the directories that have the CNI plugins, separated by colons.
 	CNIPath string
-	// CgroupParent is below which cgroup the agent makes its own; empty is Nomad's default.
+	// CgroupParent is the cgroup below which the agent makes its own; empty is Nomad's default.
 	CgroupParent string
 }
 

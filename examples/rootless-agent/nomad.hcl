@@ -16,9 +16,9 @@ client {
   enabled = true
   servers = ["127.0.0.1:4647"]
 
-  # podman makes the tasks' cgroups. Nomad's own it can leave away only where it
-  # cannot make their parent: below the default, nomad.slice, which root's agent
-  # leaves behind, it may make none, and would wait for them without a word.
+  # podman makes the tasks' cgroups. Nomad leaves its own away where it cannot
+  # make their parent. The default, nomad.slice, may be there from an agent of
+  # root's: then no task would start ("failed to apply cgroup" in the log).
   cgroup_parent = "nomad-rootless.slice"
 }
 
