@@ -71,11 +71,16 @@ func closeDir(dir int) { _ = unix.Close(dir) }
 // openIn opens one file of a cgroup. The file is not made known to Go's poller, which would
 // be woken by every change of a file like memory.events.
 func openIn(dir int, name string) (*os.File, error) {
-	fd, err := unix.Openat(dir, name, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	fd, err := openBare(dir, name)
 	if err != nil {
 		return nil, &fs.PathError{Op: "open", Path: name, Err: err}
 	}
 	return os.NewFile(uintptr(fd), name), nil
+}
+
+// openBare is openIn without an os.File, which costs more than the system calls of one look do.
+func openBare(dir int, name string) (int, error) {
+	return unix.Openat(dir, name, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
 }
 
 // cgroupError names the cgroup, and says ErrGone where the kernel says that it is not there.

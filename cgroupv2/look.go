@@ -120,12 +120,11 @@ func (r *Reader) Look() error {
 	return nil
 }
 
-// lookAt uses the bare system calls: an os.File would cost more than they do.
 func (r *Reader) lookAt(name string, parse func([]byte, *Look) error, l *Look) error {
-	fd, err := unix.Openat(int(r.dir.Fd()), name, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0) // #nosec G115 -- a descriptor is an int
+	fd, err := openBare(int(r.dir.Fd()), name) // #nosec G115 -- a descriptor is an int
 	var text []byte
 	if err == nil {
-		text, err = readAll(fd, r.buf[:])
+		text, err = readText(fd, r.buf[:])
 		_ = unix.Close(fd) // nothing was written
 	}
 	switch {

@@ -172,7 +172,7 @@ const aMoment = 10 * time.Second
 
 // memoryEvents reads how often a cgroup was at its limit, and how many of its processes were OOM killed.
 func (r *Reader) memoryEvents(file *os.File) (max, kills uint64, err error) {
-	text, err := readText(file, r.oomBuf[:])
+	text, err := readText(int(file.Fd()), r.oomBuf[:]) // #nosec G115 -- a descriptor is an int
 	if err != nil {
 		return 0, 0, err
 	}
@@ -200,16 +200,14 @@ func (r *Reader) Events() []*os.File {
 }
 
 // text reads a file from its beginning into the buffer, which it shares with the next call.
-func (r *Reader) text(file *os.File) ([]byte, error) { return readText(file, r.buf[:]) }
-
-func readText(file *os.File, into []byte) ([]byte, error) {
-	return readAll(int(file.Fd()), into) // #nosec G115 -- a descriptor is an int
+func (r *Reader) text(file *os.File) ([]byte, error) {
+	return readText(int(file.Fd()), r.buf[:]) // #nosec G115 -- a descriptor is an int
 }
 
-// readAll reads a file from its beginning.
+// readText reads a file from its beginning.
 // One pread is enough: the kernel makes the whole text of such a file at once, and os.File's
 // ReadAt would have it made a second time to see its end.
-func readAll(fd int, into []byte) ([]byte, error) {
+func readText(fd int, into []byte) ([]byte, error) {
 	n, err := unix.Pread(fd, into, 0)
 	if err != nil {
 		return nil, err

@@ -50,7 +50,7 @@ type Stats struct {
 // Has tells whether all of the fields are measured.
 func (s *Stats) Has(f Field) bool { return s.Measured&f == f }
 
-// changing is how many of the sources tell whether anything has happened in a cgroup.
+// changing is how many of the sources, the first ones, tell whether anything has happened in a cgroup.
 const changing = 2
 
 // sources are the files that Stats is made of. cpu.stat is in every cgroup; any other may be

@@ -77,8 +77,8 @@ type sampler struct {
 	last                cgroupv2.Stats
 	still               bool      // no processor time was used between the last two samples
 	round               time.Time // the multiple of sendInterval at or before the last sample
+	used                time.Time // of the last sample that found processor time used
 	looked              time.Time // when the cgroup was looked at whole
-	quietLooks          int       // how many looks in a row have found that no processor time was used since the one before
 }
 
 func newSampler(cgroup *cgroupv2.Reader) *sampler {
@@ -112,10 +112,9 @@ var (
 
 const (
 	// lookInterval is how often a sample is a whole look, for the record of an end that the kernel does not announce. While a task
-	// uses no processor time, that is idleLookInterval, after enoughLooks which leave what it did before behind.
+	// uses no processor time, that is idleLookInterval, after two looks which leave what it did before behind.
 	lookInterval     = 10 * time.Second
 	idleLookInterval = time.Minute
-	enoughLooks      = 2
 	// sendInterval is how often also what has not changed is sent: once in each interval for which Nomad 1.6 gathers metrics,
 	// which begin at its multiples (go-metrics' InmemSink in command/agent).
 	sendInterval = 10 * time.Second
@@ -138,30 +137,26 @@ func (s *sampler) measure(at time.Time) (same bool, err error) {
 	if err := s.read(at, idle); err != nil {
 		return false, err
 	}
-	s.still = s.last.CPUTotal == before
+	if s.still = s.last.CPUTotal == before; !s.still {
+		s.used = at
+	}
 	return false, nil
 }
 
 func (s *sampler) read(at time.Time, idle bool) error {
 	pause := lookInterval
-	if idle && s.quietLooks >= enoughLooks {
+	if idle && s.looked.Sub(s.used) >= 2*lookInterval {
 		pause = idleLookInterval
 	}
-	if at.Sub(s.looked) < pause {
-		return s.cgroup.Read(&s.last)
+	if at.Sub(s.looked) >= pause {
+		s.looked = at
+		if s.cgroup.Look() == nil {
+			look, _ := s.cgroup.Looks()
+			s.last = look.Stats
+			return nil
+		}
 	}
-	s.looked = at
-	before, _ := s.cgroup.Looks()
-	if s.cgroup.Look() != nil {
-		return s.cgroup.Read(&s.last)
-	}
-	look, _ := s.cgroup.Looks()
-	s.quietLooks++
-	if look.CPUTotal != before.CPUTotal {
-		s.quietLooks = 0
-	}
-	s.last = look.Stats
-	return nil
+	return s.cgroup.Read(&s.last)
 }
 
 // sample is nil when it would be the same as the one before.

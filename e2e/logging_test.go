@@ -82,13 +82,7 @@ func TestLoggingOfKilledLogProcess(t *testing.T) {
 	j.prints(t, "count", "\n2000\n")
 	must.NoError(t, syscall.Kill(children(t, mainPID(t, logUnit))[0], syscall.SIGKILL))
 
-	eventually(t, "the end of the count", func() error {
-		stderr, err := readLog(alloc, "count", "stderr")
-		if err == nil && string(stderr) != "done\n" {
-			err = fmt.Errorf("the standard error is %q", stderr)
-		}
-		return err
-	})
+	awaitCounted(t, alloc)
 	must.Eq(t, 2000, counted(t, j.log(t, alloc, "count", "stdout"), true))
 	own, err := filepath.Glob("/var/log/journal/*/user-2001.journal")
 	must.NoError(t, err)

@@ -13,6 +13,7 @@ import (
 	"syscall"
 	"testing"
 
+	"github.com/hashicorp/nomad/api"
 	"github.com/shoenig/test/must"
 )
 
@@ -49,6 +50,18 @@ func testLogs(t *testing.T, on client) {
 	})
 }
 
+// awaitCounted waits until the task "count" has said on stderr, and nothing else, that it is done.
+func awaitCounted(t *testing.T, alloc *api.Allocation) {
+	t.Helper()
+	eventually(t, "the end of the count", func() error {
+		stderr, err := readLog(alloc, "count", "stderr")
+		if err == nil && string(stderr) != "done\n" {
+			err = fmt.Errorf("the standard error is %q", stderr)
+		}
+		return err
+	})
+}
+
 // The driver's process is killed, not the agent: what the task writes meanwhile is more than a FIFO holds.
 func TestLogsOfKilledDriver(t *testing.T) { testLogsOfKilledDriver(t, labClient) }
 
@@ -60,13 +73,7 @@ func testLogsOfKilledDriver(t *testing.T, on client) {
 
 	must.NoError(t, syscall.Kill(on.driverProcess(t), syscall.SIGKILL))
 	on.letGo(t, alloc, "count")
-	eventually(t, "the end of the count", func() error {
-		stderr, err := readLog(alloc, "count", "stderr")
-		if err == nil && string(stderr) != "done\n" {
-			err = fmt.Errorf("the standard error is %q", stderr)
-		}
-		return err
-	})
+	awaitCounted(t, alloc)
 
 	var want strings.Builder
 	for i := range 100_000 {

@@ -1,6 +1,7 @@
 package preflight
 
 import (
+	"cmp"
 	"os"
 	"path/filepath"
 	"testing"
@@ -38,10 +39,7 @@ func TestNomadCgroups(t *testing.T) {
 				must.NoError(t, os.WriteFile(filepath.Join(dir, "cgroup.subtree_control"), []byte(test.controllers), 0o600))
 			}
 			agent := &config.Agent{Files: []string{test.config}, CgroupParent: test.parent}
-			parent := filepath.Join(dir, "nomad.slice")
-			if test.parent != "" {
-				parent = filepath.Join(dir, test.parent)
-			}
+			parent := filepath.Join(dir, cmp.Or(test.parent, "nomad.slice"))
 			if test.there {
 				must.NoError(t, os.MkdirAll(parent, 0o700))
 			}
