@@ -207,12 +207,14 @@ func journal(t *testing.T, matches ...string) string {
 	return all.String()
 }
 
-// persistentJournal moves the machine's journal to the disk.
+// persistentJournal moves the machine's journal to the disk, where users may read what they have logged. That makes it
+// podman's usual log driver; a service that runs has decided before.
 func persistentJournal(t *testing.T) {
 	t.Helper()
 	must.NoError(t, os.MkdirAll("/var/log/journal", 0o755))
 	command(t, "systemd-tmpfiles", "--create", "--prefix=/var/log/journal")
 	command(t, "journalctl", "--flush")
+	teamA.systemctl(t, "stop", "podman.service")
 }
 
 // forge writes an entry into the journal, as a user, that claims to be of a container.
