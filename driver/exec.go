@@ -154,14 +154,16 @@ func (s *session) run(ctx context.Context, c command) error {
 	}
 }
 
-// firstSize is the size that the terminal starts with, when somebody has given one already.
-func (c command) firstSize() *sockets.TerminalSize {
-	select {
-	case size := <-c.resize:
-		first := terminalSize(size)
-		return &first
-	default:
-		return nil
+// firstSize is the size that the terminal starts with, when somebody has given one already: the newest.
+func (c command) firstSize() (first *sockets.TerminalSize) {
+	for {
+		select {
+		case size := <-c.resize:
+			newest := terminalSize(size)
+			first = &newest
+		default:
+			return first
+		}
 	}
 }
 

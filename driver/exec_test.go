@@ -109,6 +109,16 @@ func TestIsMonitor(t *testing.T) {
 	must.False(t, isMonitor(nil, sessionID))
 }
 
+func TestFirstSize(t *testing.T) {
+	sizes := make(chan drivers.TerminalSize, 2)
+	c := command{resize: sizes}
+	must.Nil(t, c.firstSize())
+	sizes <- drivers.TerminalSize{Height: 40, Width: 50}
+	sizes <- drivers.TerminalSize{Height: 24, Width: 80}
+	must.Eq(t, &sockets.TerminalSize{Height: 24, Width: 80}, c.firstSize())
+	must.Nil(t, c.firstSize())
+}
+
 func TestTerminalSize(t *testing.T) {
 	must.Eq(t, sockets.TerminalSize{Height: 24, Width: 80}, terminalSize(drivers.TerminalSize{Height: 24, Width: 80}))
 	must.Eq(t, sockets.TerminalSize{Height: 0, Width: 65535}, terminalSize(drivers.TerminalSize{Height: -1, Width: 1 << 20}))

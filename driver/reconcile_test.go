@@ -126,7 +126,7 @@ func TestReconcileSilentPodman(t *testing.T) {
 	})
 	node := testNode(t, config.Plugin{
 		Sockets:       []config.Socket{{Name: "silent", SocketPath: endpoint.Path()}},
-		ClientTimeout: 20 * time.Millisecond,
+		ClientTimeout: time.Second,
 		GC:            config.GC{Dangling: config.Dangling{Enabled: true}},
 	})
 	node.self = rootless.User{Name: "agent", UID: 65000} // who stages nothing

@@ -5,7 +5,6 @@ package e2e
 import (
 	"os"
 	"testing"
-	"time"
 
 	"github.com/shoenig/test/must"
 )
@@ -26,9 +25,9 @@ func TestBroker(t *testing.T) {
 	runsAs(t, j, "user", teamB)
 	must.Eq(t, "dbus-broker.service", teamA.systemctl(t, "show", "--property=Id", "--value", "dbus.service"))
 
-	began, at := now(t), time.Now()
+	began := now(t)
 	teamA.systemctl(t, "stop", "podman.socket")
-	must.Less(t, 2*time.Second, noticed(t, began, at, `podman is not active any more: .*podman.socket is inactive`))
+	noticed(t, began, "podman.socket is inactive")
 	again := run(t, "routing", only("unnamed"), renamed("routing-again"))
 	runsAs(t, again, "unnamed", teamA)
 }

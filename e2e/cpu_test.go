@@ -3,6 +3,7 @@
 package e2e
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -236,5 +237,10 @@ func delegateCpuset(t *testing.T, u hostUser) {
 	})
 	command(t, "systemctl", "start", fmt.Sprintf("user@%d.service", u.uid))
 	apply()
-	must.StrContains(t, u.controllers(t), "cpuset")
+	eventually(t, "the controller cpuset", func() error {
+		if controllers := u.controllers(t); !strings.Contains(controllers, "cpuset") {
+			return errors.New("it has only " + controllers)
+		}
+		return nil
+	})
 }

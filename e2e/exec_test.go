@@ -265,7 +265,7 @@ func TestExecTemplateScript(t *testing.T) {
 	j.says(t, "template", "exited with code code: 5")
 
 	script("sleep 5000 & sleep 5000")
-	state := j.says(t, "template", "it did not end within 10s and was killed")
+	state := j.says(t, "template", "it did not end within 30s and was killed")
 	must.Eq(t, "running", state.State)
 	onlyTheTask(t, teamA, alloc, "template")
 }

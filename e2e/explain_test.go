@@ -167,10 +167,11 @@ func TestExplain(t *testing.T) {
 
 	t.Run("with another driver", func(t *testing.T) {
 		j.prints(t, "recovered", "ready")
-		running := teamA.container(t, j.running(t, "recovered"), "recovered")
-		before := labClient.driverProcess(t)
-		kill(t, before)
-		eventually(t, "another driver that watches the task", func() error { return watched(t, running, before) })
+		alloc := j.running(t, "recovered")
+		running := teamA.container(t, alloc, "recovered")
+		kill(t, labClient.driverProcess(t))
+		killed := time.Now()
+		eventually(t, "another driver that measures the task", func() error { return sampled(alloc, "recovered", killed) })
 		kill(t, running.State.Pid)
 		end := endedBadly(t, j, teamA, "recovered", "It ended by signal SIGKILL (exit code 137)", `last on stderr: "waiting"`)
 		must.Eq(t, running.ID, end.ContainerID)
@@ -195,20 +196,14 @@ func TestExplain(t *testing.T) {
 	})
 }
 
-// watched tells whether a driver, but the one before, has taken the container up: then it has the cgroup open.
-func watched(t *testing.T, c container, before int) error {
-	t.Helper()
-	for _, pid := range labClient.driverProcesses(t) {
-		if pid == before {
-			continue
-		}
-		links, err := filepath.Glob(fmt.Sprintf("/proc/%d/fd/*", pid))
-		must.NoError(t, err)
-		for _, link := range links {
-			if target, _ := os.Readlink(link); target == c.cgroup() { // else it is closed meanwhile
-				return nil
-			}
-		}
+// sampled tells whether a driver has measured the task after a time: then it has looked at the cgroup.
+func sampled(alloc *api.Allocation, task string, after time.Time) error {
+	usage, err := nomad.Allocations().Stats(alloc, nil)
+	if err != nil {
+		return err
 	}
-	return fmt.Errorf("no driver has %s open", c.cgroup())
+	if sample := usage.Tasks[task]; sample == nil || sample.Timestamp <= after.UnixNano() {
+		return fmt.Errorf("the last sample is %+v", sample)
+	}
+	return nil
 }

@@ -74,8 +74,9 @@ func (u hostUser) systemctl(t testing.TB, args ...string) string {
 	return out
 }
 
+// trySystemctl opens no session, as --machine= would: the manager of a user who does not linger ends soon after the last one.
 func (u hostUser) trySystemctl(args ...string) (string, error) {
-	return try("systemctl", append([]string{"--user", "--machine=" + u.name + "@"}, args...)...)
+	return u.as("systemctl", append([]string{"--user"}, args...)...)
 }
 
 // podman runs podman as the user would.
@@ -90,9 +91,14 @@ func (u hostUser) tryPodman(args ...string) (string, error) {
 	if u == root {
 		return try("podman", args...)
 	}
+	return u.as("podman", args...)
+}
+
+// as runs a program as the user, with what the user's manager gives to programs.
+func (u hostUser) as(program string, args ...string) (string, error) {
 	runtimeDir := fmt.Sprintf("/run/user/%d", u.uid)
 	as := []string{"-u", u.name, "--", "env", "-i", "HOME=/home/" + u.name, "PATH=" + os.Getenv("PATH"),
-		"XDG_RUNTIME_DIR=" + runtimeDir, "DBUS_SESSION_BUS_ADDRESS=unix:path=" + runtimeDir + "/bus", "podman"}
+		"XDG_RUNTIME_DIR=" + runtimeDir, "DBUS_SESSION_BUS_ADDRESS=unix:path=" + runtimeDir + "/bus", program}
 	return try("runuser", append(as, args...)...)
 }
 

@@ -16,7 +16,7 @@ import (
 )
 
 // patience bounds every wait. It ends what hangs, not what is slow: the machine may be emulated.
-const patience = 3 * time.Minute
+const patience = 10 * time.Minute
 
 // nomad is the API of the lab's server, which goes on while the client agent is restarted.
 var nomad *api.Client

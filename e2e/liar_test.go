@@ -204,14 +204,9 @@ func sleeper(t *testing.T, user hostUser) int {
 // startLiar runs this program as team-d, as the liar, until the test ends.
 func startLiar(t *testing.T, v victims) {
 	t.Helper()
-	// It outlives the session that systemctl opens.
-	command(t, "loginctl", "enable-linger", teamD.name)
 	manager := fmt.Sprintf("user@%d.service", teamD.uid)
 	command(t, "systemctl", "start", manager)
-	t.Cleanup(func() {
-		command(t, "loginctl", "disable-linger", teamD.name)
-		command(t, "systemctl", "stop", manager)
-	})
+	t.Cleanup(func() { command(t, "systemctl", "stop", manager) })
 	teamD.systemctl(t, "start", "podman.socket")
 	program, err := os.Executable()
 	must.NoError(t, err)

@@ -22,10 +22,12 @@ func TestRelease(t *testing.T) {
 			j := run(t, "routing", only("user"), optionOf("user", "host_user", user.name))
 			runsAs(t, j, "user", user)
 		})
+		if user == teamB {
+			eventually(t, "the end of the manager of team-b", func() error { return wantRunning(teamB, false) })
+			must.False(t, teamB.lingers())
+		}
 	}
 
-	eventually(t, "the end of the manager of team-b", func() error { return wantRunning(teamB, false) })
-	must.False(t, teamB.lingers())
 	eventually(t, "the end of the socket of team-c", func() error {
 		if state, _ := teamC.trySystemctl("is-active", "podman.socket"); state != "inactive" {
 			return errors.New("it is " + state)

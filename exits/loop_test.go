@@ -309,7 +309,8 @@ func churn(l *Loop) error {
 		if err != nil {
 			return err
 		}
-		go func() { _ = w.Signal(unix.SIGKILL) }()
+		killed := make(chan error, 1)
+		go func() { killed <- w.Signal(unix.SIGKILL) }()
 		if err := abandoned.Close(); err != nil {
 			return err
 		}
@@ -319,7 +320,7 @@ func churn(l *Loop) error {
 			return fmt.Errorf("the end of process %d was not noticed", p.PID)
 		}
 		_ = child.Wait()
-		if err := w.Close(); err != nil {
+		if err := errors.Join(<-killed, w.Close()); err != nil {
 			return err
 		}
 	}

@@ -61,7 +61,7 @@ func TestAbsentReaders(t *testing.T) {
 	must.EqOp(t, "never", tasks[0].Task)
 	must.Positive(t, tasks[0].Backlog)
 	must.Positive(t, tasks[0].Unread)
-	ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
 	defer cancel()
 	_, err = p.Finish(ctx, never.req.Task)
 	must.ErrorContains(t, err, "bytes of its log are lost: its FIFOs were not read in time")

@@ -87,7 +87,7 @@ func TestLookHangs(t *testing.T) {
 		<-ctx.Done()
 		return []finding.Finding{finding.Skip("api", "team-a", "podman is mute")}
 	}, "api")
-	minds.patience = time.Millisecond
+	minds.patience = 50 * time.Millisecond
 	must.Eq(t, "podman is mute", minds.make(t.Context(), time.Minute)[0].Seen)
 
 	ctx, cancel := context.WithCancel(t.Context())

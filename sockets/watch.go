@@ -98,13 +98,14 @@ func (e *Endpoint) look(ctx context.Context, unit unitWatch) error {
 		return err
 	}
 	masked := e.maskedError(load)
+	// First: who learns that the unit is not masked any more may activate it, which must not be undone.
+	if active != "active" && active != "activating" {
+		e.lost(fmt.Errorf("%s is %s", socketUnit, active))
+	}
 	e.mu.Lock()
 	changed := errorText(e.masked) != errorText(masked)
 	e.masked = masked
 	e.mu.Unlock()
-	if active != "active" && active != "activating" {
-		e.lost(fmt.Errorf("%s is %s", socketUnit, active))
-	}
 	if changed {
 		e.registry.changed(e)
 	}

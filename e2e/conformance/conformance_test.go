@@ -26,7 +26,7 @@ import (
 
 const (
 	pluginFile = "/opt/nomad/plugins/nomad-driver-podman"
-	patience   = 3 * time.Minute
+	patience   = 10 * time.Minute
 )
 
 // TestMain lets no agent of Nomad run beside these tests: a node has one process of the plugin.

@@ -54,7 +54,7 @@ job "exec" {
         change_script {
           command = "/bin/sh"
           args    = ["/local/script"]
-          timeout = "10s"
+          timeout = "30s"
         }
       }
       resources {

@@ -7,7 +7,8 @@ job "explain" {
     unlimited = false
   }
 
-  # dd fills its buffer of 64 MiB when the test makes the file local/go.
+  # When the test makes the file local/go, the memory is filled with a file's pages, which the kernel can take back, so that
+  # the driver sees the limit reached; some time later dd fills its buffer of 64 MiB, and the cgroup is gone at once.
   group "oom" {
     restart {
       attempts = 0
@@ -21,7 +22,7 @@ job "explain" {
       config {
         image   = "busybox"
         command = "sh"
-        args    = ["-c", "echo allocating >&2; until [ -e /local/go ]; do usleep 50000; done; exec dd if=/dev/zero of=/dev/null bs=64M count=1"]
+        args    = ["-c", "echo allocating >&2; until [ -e /local/go ]; do usleep 50000; done; truncate -s 64M /local/hole; cat /local/hole >/dev/null; sleep 2; exec dd if=/dev/zero of=/dev/null bs=64M count=1"]
       }
       logs {
         max_files     = 1
@@ -87,7 +88,7 @@ job "explain" {
     }
   }
 
-  # The test takes its processes away.
+  # The test takes its processes away. One stays for some time after that, in which the driver can see it.
   group "forks" {
     restart {
       attempts = 0
@@ -101,7 +102,7 @@ job "explain" {
       config {
         image   = "busybox"
         command = "sh"
-        args    = ["-c", "echo ready; echo waiting >&2; while :; do usleep 100000; done"]
+        args    = ["-c", "mkfifo /local/wait; sh -c 'echo ready; echo waiting >&2; while :; do usleep 100000; done'; code=$?; read -t 2 _ <>/local/wait; exit $code"]
       }
       logs {
         max_files     = 1

@@ -8,7 +8,7 @@ plugin "nomad-driver-podman" {
       name        = "mute"
       socket_path = "/run/e2e-mute.sock"
     }
-    client_http_timeout = "2s"
+    client_http_timeout = "10s"
     state_dir           = "/var/lib/e2e-state"
   }
 }
