@@ -5,6 +5,7 @@ package e2e
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -13,6 +14,7 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/hashicorp/nomad/api"
@@ -165,9 +167,28 @@ func (c container) uids(t *testing.T) []int {
 	t.Helper()
 	var uids []int
 	for _, pid := range c.pids(t) {
-		uids = append(uids, number(t, strings.Fields(procStatus(t, pid, "Uid"))[0]))
+		if uid, runs := uidOf(t, pid); runs {
+			uids = append(uids, uid)
+		}
 	}
+	must.SliceNotEmpty(t, uids)
 	return uids
+}
+
+// uidOf is a process' real UID, unless it has ended meanwhile.
+func uidOf(t testing.TB, pid int) (uid int, runs bool) {
+	t.Helper()
+	fields, err := tryProcStatus(pid, "Uid")
+	if processGone(err) {
+		return 0, false
+	}
+	must.NoError(t, err)
+	return number(t, strings.Fields(fields)[0]), true
+}
+
+// processGone tells whether a file of /proc/PID could not be read because its process has ended.
+func processGone(err error) bool {
+	return errors.Is(err, os.ErrNotExist) || errors.Is(err, syscall.ESRCH)
 }
 
 // pids are the container's processes.
@@ -213,15 +234,22 @@ func (c container) cgroupValue(t *testing.T, name, key string) int {
 // procStatus is a field of a process' /proc/PID/status.
 func procStatus(t testing.TB, pid int, field string) string {
 	t.Helper()
-	content, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	value, err := tryProcStatus(pid, field)
 	must.NoError(t, err)
+	return value
+}
+
+func tryProcStatus(pid int, field string) (string, error) {
+	content, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	if err != nil {
+		return "", err
+	}
 	for line := range strings.Lines(string(content)) {
 		if value, found := strings.CutPrefix(line, field+":"); found {
-			return strings.TrimSpace(value)
+			return strings.TrimSpace(value), nil
 		}
 	}
-	t.Fatalf("/proc/%d/status has no %s", pid, field)
-	return ""
+	return "", fmt.Errorf("/proc/%d/status has no %s", pid, field)
 }
 
 // namespace identifies a namespace of a process ("net", "user").

@@ -283,8 +283,8 @@ func processes(t *testing.T, commandLine string) []int {
 	var pids []int
 	for _, file := range files {
 		content, err := os.ReadFile(file)
-		if errors.Is(err, os.ErrNotExist) || errors.Is(err, syscall.ESRCH) {
-			continue // it has ended meanwhile
+		if processGone(err) {
+			continue
 		}
 		must.NoError(t, err)
 		if bytes.HasPrefix(content, []byte(commandLine)) {

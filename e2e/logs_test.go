@@ -4,7 +4,6 @@ package e2e
 
 import (
 	"bytes"
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -123,13 +122,13 @@ func (c client) driverProcesses(t testing.TB) []int {
 		}
 		dir := filepath.Dir(link)
 		arguments, err := os.ReadFile(filepath.Join(dir, "cmdline"))
-		if errors.Is(err, os.ErrNotExist) {
+		if processGone(err) {
 			continue
 		}
 		must.NoError(t, err)
 		if filepath.Base(program) == "nomad-driver-podman" && !bytes.Contains(arguments, []byte("\x00logs")) {
 			pid := number(t, filepath.Base(dir))
-			if number(t, strings.Fields(procStatus(t, pid, "Uid"))[0]) == c.user.uid {
+			if uid, runs := uidOf(t, pid); runs && uid == c.user.uid {
 				found = append(found, pid)
 			}
 		}
