@@ -4,6 +4,7 @@ package e2e
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -117,9 +118,10 @@ func (c client) driverProcesses(t testing.TB) []int {
 	var found []int
 	for _, link := range links {
 		program, err := os.Readlink(link)
-		if err != nil {
-			continue // it has ended meanwhile, or belongs to the kernel: root may read all others
+		if processGone(err) || errors.Is(err, os.ErrPermission) {
+			continue // it belongs to the kernel, or has ended: root may read all others
 		}
+		must.NoError(t, err)
 		dir := filepath.Dir(link)
 		arguments, err := os.ReadFile(filepath.Join(dir, "cmdline"))
 		if processGone(err) {

@@ -17,17 +17,16 @@ func TestRelease(t *testing.T) {
 	t.Cleanup(func() { command(t, "loginctl", "disable-linger", teamC.name) })
 	eventually(t, "the manager of team-c", func() error { return wantRunning(teamC, true) })
 
-	for _, user := range []hostUser{teamB, teamC} {
+	// runsAs asks every user's podman: team-b, whose manager ends, comes last.
+	for _, user := range []hostUser{teamC, teamB} {
 		t.Run(user.name, func(t *testing.T) {
 			j := run(t, "routing", only("user"), optionOf("user", "host_user", user.name))
 			runsAs(t, j, "user", user)
 		})
-		if user == teamB {
-			eventually(t, "the end of the manager of team-b", func() error { return wantRunning(teamB, false) })
-			must.False(t, teamB.lingers())
-		}
 	}
 
+	eventually(t, "the end of the manager of team-b", func() error { return wantRunning(teamB, false) })
+	must.False(t, teamB.lingers())
 	eventually(t, "the end of the socket of team-c", func() error {
 		if state, _ := teamC.trySystemctl("is-active", "podman.socket"); state != "inactive" {
 			return errors.New("it is " + state)
