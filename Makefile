@@ -1,9 +1,12 @@
 # Targets install what they need (Debian packages by apt, tools by go) and may be called on a
 # machine that has only Go, make and apt. Variables for test-e2e and demo:
 #   RUN=regexp    only the tests whose names match
+#   TIER=full     the tests that only test-full runs, instead of the others
+#   COUNT=10      so many times each, to find what fails sometimes
+#   KEEP=1        the machine of a test that fails is kept for build/lab ssh
 #   SUITE=trixie  the Debian release that the lab runs: trixie, bookworm or forky
 #   NOMAD=path    a Nomad binary to use instead of the one that the lab builds
-export RUN SUITE NOMAD
+export RUN TIER COUNT KEEP SUITE NOMAD
 
 VERSION := 0.1.0-dev
 # What podman's bindings need to build without C libraries.
@@ -33,10 +36,11 @@ help: ## Show this text
 dev: tools lab-deps build ## Install everything that developing needs, and build
 
 .PHONY: build
-build: ## Build the plugin and the lab's program into build/
+build: ## Build the plugin, the lab's program and the tests' into build/
 	@echo "building build/nomad-driver-podman $(VERSION)"
 	@$(GO_BUILD) -tags "$(TAGS)" -ldflags "-s -w -X main.version=$(VERSION)" -o build/nomad-driver-podman .
 	@$(GO_BUILD) -o build/lab ./lab
+	@$(GO_BUILD) -o build/e2e ./e2e/run
 
 .PHONY: test-unit
 test-unit: ## Run the unit tests with the race detector; needs no privileges
@@ -44,15 +48,15 @@ test-unit: ## Run the unit tests with the race detector; needs no privileges
 	CGO_ENABLED=1 go test -race -tags "$(TAGS)" ./...
 
 .PHONY: test-e2e
-test-e2e: build lab-deps ## Run the end-to-end tests in the lab [RUN=] [SUITE=] [NOMAD=]
-	@TAGS="$(TAGS) e2e" e2e/run
+test-e2e: build lab-deps ## Run the end-to-end tests in the lab [RUN=] [TIER=] [COUNT=] [KEEP=] [SUITE=] [NOMAD=]
+	@TAGS="$(TAGS) e2e" build/e2e
 
 .PHONY: test
 test: test-unit test-e2e ## Run all tests on the main suite
 
 .PHONY: test-full
 test-full: test bench ## Run also the benchmarks, the soak tests, and the redis job on every other suite
-	$(MAKE) test-e2e RUN='TestCycles|TestStorm|TestIdle' TIMEOUT=60m TAGS="$(TAGS) soak"
+	$(MAKE) test-e2e TIER=full
 	$(MAKE) test-e2e SUITE=bookworm RUN=TestRedis
 	$(MAKE) test-e2e SUITE=forky RUN=TestRedis
 

@@ -16,23 +16,27 @@ import (
 )
 
 // What driver and log process hold does not grow with the tasks they have seen.
-func TestCycles(t *testing.T) {
+func TestCycles(t *testing.T)     { testCycles(t, 2) }
+func TestCyclesMany(t *testing.T) { testCycles(t, 10) }
+
+// testCycles runs so many rounds of 20 tasks after the first one.
+func testCycles(t *testing.T, rounds int) {
 	cycle(t)
 	before := map[string]usage{"driver": usageOf(t, labClient.driverProcess(t)), "log process": usageOf(t, mainPID(t, logUnit))}
-	for range cycleRounds {
+	for range rounds {
 		cycle(t)
 	}
 	after := map[string]usage{"driver": usageOf(t, labClient.driverProcess(t)), "log process": usageOf(t, mainPID(t, logUnit))}
 	for name, first := range before {
 		last := after[name]
-		t.Logf("%s: %+v before, %+v after %d tasks", name, first, last, cycleRounds*20)
+		t.Logf("%s: %+v before, %+v after %d tasks", name, first, last, rounds*20)
 		must.LessEq(t, first.descriptors+4, last.descriptors, must.Sprint(name))
 		must.LessEq(t, first.memory+8<<10, last.memory, must.Sprint(name))
 	}
 	// The runtime's own dump tells the goroutines. It ends the process, so it comes last.
 	for unit, pid := range map[string]int{"nomad.service": labClient.driverProcess(t), logUnit: mainPID(t, logUnit)} {
 		count := goroutines(t, unit, pid)
-		t.Logf("the process of %s: %d goroutines after %d tasks", unit, count, (cycleRounds+1)*20)
+		t.Logf("the process of %s: %d goroutines after %d tasks", unit, count, (rounds+1)*20)
 		must.Between(t, 1, count, 60, must.Sprint(unit))
 	}
 	eventually(t, "the driver's return", driverReady)

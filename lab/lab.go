@@ -51,6 +51,17 @@ func start(ctx context.Context, set *settings, http bool, extra func(*payload) e
 	return l, s.ends(l.restore(ctx, s, http, extra))
 }
 
+// buildOnly makes the machine that labs start from, unless it is there.
+func buildOnly(ctx context.Context, set *settings) error {
+	p := newProgress(os.Stderr)
+	defer p.close()
+	made, err := machinePart(ctx, set, p)
+	if err == nil {
+		made.release()
+	}
+	return err
+}
+
 func (l *lab) restore(ctx context.Context, s *step, http bool, extra func(*payload) error) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, restoreTimeout, errors.New("it did not start"))
 	defer cancel()

@@ -5,6 +5,7 @@
 //	lab ssh [-- CMD…]         a root shell (or a command) in the running lab, else in one of its own
 //	lab run [--books] CMD…    a shell command in a lab of its own
 //	lab exec [--books] BINARY ARGS…   a program of this machine in a lab of its own (go test -exec)
+//	lab build                 makes what labs start from, unless it is there
 //	lab books                 compares what Nomad thinks runs with what is there, in the running lab
 //	lab down                  ends this user's running labs
 //	lab clean                 removes what labs have cached
@@ -48,6 +49,7 @@ type command struct {
 	verb  string
 	ui    bool
 	books bool
+	keep  bool
 	args  []string
 }
 
@@ -63,7 +65,8 @@ func parse(args []string) (command, error) {
 		flags.BoolVar(&c.ui, "ui", false, "open Nomad's UI to this machine")
 	case "run", "exec":
 		flags.BoolVar(&c.books, "books", false, "check the books afterwards")
-	case "ssh", "books", "down", "clean", "help", "inside":
+		flags.BoolVar(&c.keep, "keep", false, "keep the machine when the command fails")
+	case "ssh", "build", "books", "down", "clean", "help", "inside":
 	default:
 		return command{}, usageError(fmt.Sprintf("unknown verb %q", c.verb))
 	}
@@ -75,7 +78,7 @@ func parse(args []string) (command, error) {
 	switch takes := c.verb; {
 	case (takes == "run" || takes == "exec" || takes == "inside") && len(c.args) == 0:
 		return command{}, usageError(fmt.Sprintf("lab %s: what?", c.verb))
-	case (takes == "up" || takes == "books" || takes == "down" || takes == "clean") && len(c.args) > 0:
+	case (takes == "up" || takes == "build" || takes == "books" || takes == "down" || takes == "clean") && len(c.args) > 0:
 		return command{}, usageError(fmt.Sprintf("lab %s takes no arguments", c.verb))
 	}
 	return c, nil
@@ -108,6 +111,8 @@ func dispatch(args []string) (int, error) {
 		return shell(ctx, set, c.args)
 	case "run", "exec":
 		return runIn(ctx, set, c)
+	case "build":
+		return 0, buildOnly(ctx, set)
 	case "books":
 		return booksOfRunning(ctx, set)
 	case "down":
@@ -135,11 +140,13 @@ const help = `lab: virtual machines with Podman and Nomad
   lab ssh [-- CMD...]               a root shell (or a command) in the running lab, else in one of its own
   lab run [--books] CMD...          a shell command in a lab of its own
   lab exec [--books] BINARY ARGS... a program of this machine in a lab of its own (go test -exec)
+  lab build                         makes what labs start from, unless it is there
   lab books                         compares what Nomad thinks runs with what is there, in the running lab
   lab down                          ends this user's running labs
   lab clean                         removes what labs have cached
 
---books checks the books after the command. Environment:
+--books checks the books after the command. --keep keeps the machine when the command
+or the books fail, for "lab ssh". Environment:
   SUITE       trixie (default), bookworm or forky
   NOMAD       another Nomad binary than the one that the lab builds
   LAB_PLUGIN  the driver's binary (default: build/nomad-driver-podman, when it

@@ -27,11 +27,18 @@ func runIn(ctx context.Context, set *settings, c command) (int, error) {
 		words, extra, dir = b.words(), b.load, b.dir
 	}
 
+	var spent times
+	begun := time.Now()
 	l, err := start(ctx, set, false, extra)
 	if err != nil {
 		return 1, err
 	}
-	defer l.close()
+	defer func() {
+		l.close()
+		spent.all, spent.processors = time.Since(begun), l.vm.processors()
+		fmt.Fprintln(os.Stderr, "lab: times:", spent)
+	}()
+	spent.start = time.Since(begun)
 	boot := 1
 	code, err := l.main(ctx, dir, words, boot)
 	for err == nil && code == rebootCode {
@@ -40,15 +47,40 @@ func runIn(ctx context.Context, set *settings, c command) (int, error) {
 			code, err = l.main(ctx, dir, words, boot)
 		}
 	}
+	spent.command = time.Since(begun) - spent.start
 	if err == nil && c.books {
 		var booksCode int
 		booksCode, err = l.guest.books(ctx)
 		code = max(code, booksCode)
+		spent.books = time.Since(begun) - spent.start - spent.command
 	}
 	if (code != 0 || err != nil) && ctx.Err() == nil {
 		l.saveLogs(filepath.Base(strings.Fields(c.args[0] + " lab")[0]))
+		if c.keep {
+			err = errors.Join(err, l.keep(ctx))
+		}
 	}
 	return code, err
+}
+
+// times is where the time of a lab went.
+type times struct {
+	start, command, books, all time.Duration
+	processors                 time.Duration // processor time of the machine
+}
+
+func (t times) String() string {
+	return fmt.Sprintf("start %.1f s, command %.1f s, books %.1f s; %.2f processors busy",
+		t.start.Seconds(), t.command.Seconds(), t.books.Seconds(), t.processors.Seconds()/t.all.Seconds())
+}
+
+// keep lets people look into a machine until "lab down".
+func (l *lab) keep(ctx context.Context) error {
+	if err := l.publish(); err != nil {
+		return err
+	}
+	fmt.Fprintf(os.Stderr, "lab: the machine is kept. A shell in it: %s ssh; to end it: %[1]s down\n", os.Args[0])
+	return l.await(ctx)
 }
 
 // binaryRun is a program of this machine that is to run in the guest.
@@ -221,6 +253,11 @@ func up(ctx context.Context, set *settings, ui bool) error {
 	if ui {
 		fmt.Printf("Nomad's UI:     http://127.0.0.1:%d\n", l.http)
 	}
+	return l.await(ctx)
+}
+
+// await returns when the context ends. That the machine ends before is an error.
+func (l *lab) await(ctx context.Context) error {
 	select {
 	case <-ctx.Done():
 		return nil
