@@ -78,7 +78,7 @@ func (l *lab) restore(ctx context.Context, s *step, http bool, extra func(*paylo
 	group.Go(func() error { return errors.Join(l.fill(load, extra), load.close()) })
 
 	s.says("restoring the saved state")
-	m := machine{base: l.part.dir, dir: l.run.dir, restore: true, http: http}
+	m := machine{base: l.part.dir, dir: l.run.dir, restore: true, processors: l.set.processors, http: http}
 	l.vm, err = m.start(ctx)
 	if err := errors.Join(err, group.Wait()); err != nil {
 		return err

@@ -40,7 +40,11 @@ func machinePart(ctx context.Context, set *settings, p *progress) (*part, error)
 	if err != nil {
 		return nil, err
 	}
-	s := p.step("machine " + set.suite)
+	name := set.suite
+	if set.processors > 1 {
+		name += fmt.Sprintf(" with %d processors", set.processors)
+	}
+	s := p.step("machine " + name)
 	made, err := set.cache.get(ctx, s, "machine-"+set.suite, keys.machine, func(ctx context.Context, dir string) error {
 		return buildMachine(ctx, set, p, s, keys, dir)
 	})
@@ -79,7 +83,7 @@ func machineKeys(set *settings) (keys, error) {
 	machineRecipe.text("parts", k.nomad+" "+k.base)
 	machineRecipe.text("go", goVersion)
 	machineRecipe.text("qemu", qemuVersion)
-	machineRecipe.text("args", strings.Join(machine{}.args(), "\n"))
+	machineRecipe.text("args", strings.Join(machine{processors: set.processors}.args(), "\n"))
 	if slices.Contains(accelerator(), "kvm") {
 		// A saved state of KVM fits only processors of the same kind.
 		cpu, err := output("grep", "-m1", "model name", "/proc/cpuinfo")
@@ -267,7 +271,7 @@ func bootAndSave(ctx context.Context, set *settings, s *step, dir string) (err e
 	}
 
 	s.says("booting")
-	v, err := machine{base: dir, dir: work}.start(ctx)
+	v, err := machine{base: dir, dir: work, processors: set.processors}.start(ctx)
 	if err != nil {
 		return err
 	}

@@ -14,7 +14,7 @@
 // See machine.go for how, and README's chapter on development for use.
 //
 // Environment: SUITE (trixie, bookworm or forky), NOMAD (another Nomad binary),
-// LAB_PLUGIN (the driver's binary; build/nomad-driver-podman when it exists; empty: none).
+// LAB_PROCESSORS (1, which is the fastest where they are emulated), LAB_PLUGIN (the driver's binary; build/nomad-driver-podman when it exists; empty: none).
 package main
 
 import (
@@ -149,6 +149,7 @@ const help = `lab: virtual machines with Podman and Nomad
 or the books fail, for "lab ssh". Environment:
   SUITE       trixie (default), bookworm or forky
   NOMAD       another Nomad binary than the one that the lab builds
+  LAB_PROCESSORS  of the machine; default 1, which is the fastest where they are emulated
   LAB_PLUGIN  the driver's binary (default: build/nomad-driver-podman, when it
               exists; empty: none)
 `

@@ -21,7 +21,6 @@ import (
 // machine that it was saved from.
 const (
 	memory      = "4G"
-	processors  = "2"
 	diskSize    = "16G"
 	payloadSize = 512 << 20 // bytes; the second disk, see payload.go
 	// The last two are for speed: no protection from other guests, and no memory cleared twice.
@@ -45,10 +44,11 @@ func accelerator() []string {
 
 // machine is one QEMU's files and purpose.
 type machine struct {
-	base    string // directory with vmlinuz, initrd, disk.img and ram.img
-	dir     string // directory for what only this QEMU uses; holds the payload
-	restore bool   // from base's saved state, changing nothing in base; else boot from base's disk
-	http    bool   // forward Nomad's port as well
+	base       string // directory with vmlinuz, initrd, disk.img and ram.img
+	dir        string // directory for what only this QEMU uses; holds the payload
+	restore    bool   // from base's saved state, changing nothing in base; else boot from base's disk
+	processors int    // with one, QEMU emulates faster: nothing it does need be atomic
+	http       bool   // forward Nomad's port as well
 }
 
 // args is QEMU's command line. Between a boot and a restore it differs only where
@@ -65,7 +65,7 @@ func (m machine) args() []string {
 	}
 	args := []string{
 		"-nodefaults", "-no-user-config", "-no-reboot", "-display", "none",
-		"-machine", "q35,memory-backend=ram", "-smp", processors, "-m", memory,
+		"-machine", "q35,memory-backend=ram", "-smp", strconv.Itoa(m.processors), "-m", memory,
 		"-object", fmt.Sprintf("memory-backend-file,id=ram,size=%s,mem-path=%s/ram.img,share=%s", memory, comma(m.base), share),
 		"-kernel", m.base + "/vmlinuz", "-initrd", m.base + "/initrd", "-append", kernelLine,
 		"-chardev", fmt.Sprintf("file,id=console,path=%s/console", comma(m.dir)), "-serial", "chardev:console",
@@ -134,8 +134,8 @@ func (v *vm) kill() {
 	<-v.ended
 }
 
-// processors is the processor time that QEMU has used, once it has ended.
-func (v *vm) processors() time.Duration {
+// processorTime is what QEMU has used, once it has ended.
+func (v *vm) processorTime() time.Duration {
 	return v.cmd.ProcessState.UserTime() + v.cmd.ProcessState.SystemTime()
 }
 

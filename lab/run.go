@@ -35,7 +35,7 @@ func runIn(ctx context.Context, set *settings, c command) (int, error) {
 	}
 	defer func() {
 		l.close()
-		spent.all, spent.processors = time.Since(begun), l.vm.processors()
+		spent.all, spent.processors = time.Since(begun), l.vm.processorTime()
 		fmt.Fprintln(os.Stderr, "lab: times:", spent)
 	}()
 	spent.start = time.Since(begun)

@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
+	"strconv"
 )
 
 // suites are the Debian releases that a lab can be.
@@ -19,6 +20,8 @@ type settings struct {
 	suite  string
 	nomad  string // another Nomad binary, or ""
 	plugin string // the driver's binary, or ""
+
+	processors int // of the machine
 }
 
 func newSettings() (*settings, error) {
@@ -30,12 +33,17 @@ func newSettings() (*settings, error) {
 	if err != nil {
 		return nil, fmt.Errorf("nowhere to keep a lab's parts: %w", err)
 	}
-	set := &settings{root: root, cache: cache{dir: filepath.Join(user, "nomad-podman-lab")}, suite: "trixie"}
+	set := &settings{root: root, cache: cache{dir: filepath.Join(user, "nomad-podman-lab")}, suite: "trixie", processors: 1}
 	if suite := os.Getenv("SUITE"); suite != "" {
 		if !slices.Contains(suites, suite) {
 			return nil, fmt.Errorf("SUITE=%s: not one of %v", suite, suites)
 		}
 		set.suite = suite
+	}
+	if text := os.Getenv("LAB_PROCESSORS"); text != "" {
+		if set.processors, err = strconv.Atoi(text); err != nil || set.processors < 1 {
+			return nil, fmt.Errorf("LAB_PROCESSORS=%s: not a number from 1 on", text)
+		}
 	}
 	if set.nomad, err = binary("NOMAD", ""); err != nil {
 		return nil, err

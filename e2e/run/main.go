@@ -116,9 +116,8 @@ func run(ctx context.Context) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	// Before tests wait for it, and two labs for each other.
-	if err := command(ctx, set.root, "build/lab", "build").Run(); err != nil {
-		return false, fmt.Errorf("the lab's machine: %w", err)
+	if err := buildLabs(ctx, set, selected); err != nil {
+		return false, err
 	}
 	s := newSession(set, binaries)
 	defer s.close()
@@ -150,6 +149,27 @@ func build(ctx context.Context, set *settings, selected []*selection) (*binaries
 	}
 	return b, nil
 }
+
+// buildLabs makes the machines that the tests' labs start from, where they are not there yet: here they show their
+// progress.
+func buildLabs(ctx context.Context, set *settings, selected []*selection) error {
+	built := map[int]bool{}
+	for _, s := range selected {
+		if built[s.Processors] {
+			continue
+		}
+		built[s.Processors] = true
+		lab := command(ctx, set.root, "build/lab", "build")
+		lab.Env = append(lab.Env, processors(s.Processors))
+		if err := lab.Run(); err != nil {
+			return fmt.Errorf("the lab's machine: %w", err)
+		}
+	}
+	return nil
+}
+
+// processors is the variable that tells the lab how many its machine has.
+func processors(n int) string { return fmt.Sprintf("LAB_PROCESSORS=%d", n) }
 
 // command prepares a program that shares this one's streams. It is told to end when the context does.
 func command(ctx context.Context, dir, name string, args ...string) *exec.Cmd {

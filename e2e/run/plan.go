@@ -30,10 +30,11 @@ type plan struct {
 // machine is a virtual machine that starts as clean as new and runs tests one after the other. A test is named as
 // `go test -run` names it: TestA is all of it but for those of its subtests, TestA/sub, that the other tier has.
 type machine struct {
-	Name   string   `hcl:"name,label"`
-	Plugin string   `hcl:"plugin,optional"` // the build tag of another driver than the usual one
-	Test   []string `hcl:"test,optional"`
-	Full   []string `hcl:"full,optional"`
+	Name       string   `hcl:"name,label"`
+	Plugin     string   `hcl:"plugin,optional"`     // the build tag of another driver than the usual one
+	Processors int      `hcl:"processors,optional"` // 1 unless set
+	Test       []string `hcl:"test,optional"`
+	Full       []string `hcl:"full,optional"`
 }
 
 // entries are the machine's tests of a tier.
@@ -52,6 +53,9 @@ func readPlan(file string, tests map[string]string) (*plan, error) {
 	}
 	if err := p.check(tests); err != nil {
 		return nil, fmt.Errorf("%s: %w", file, err)
+	}
+	for _, m := range p.Machines {
+		m.Processors = max(1, m.Processors)
 	}
 	return p, nil
 }

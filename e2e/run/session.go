@@ -130,16 +130,15 @@ func (s *session) lab(ctx context.Context, m *machineRun, out io.Writer) error {
 		args = append(args, "-test.skip", m.skip)
 	}
 	lab := command(ctx, m.dir, filepath.Join(s.set.root, "build/lab"), args...)
-	lab.Env = append(lab.Env, "LAB_PLUGIN="+s.built.plugins[m.Plugin])
+	lab.Env = append(lab.Env, "LAB_PLUGIN="+s.built.plugins[m.Plugin], processors(m.Processors))
 	said := &lastLines{to: out, times: &m.times}
 	lab.Stderr = said
-	converter := exec.Command("go", "tool", "test2json") // ends with its input
+	converter := exec.Command("go", "tool", "test2json", "-t") // ends with its input
 	converter.Stderr = os.Stderr
 	read, err := converter.StdoutPipe()
 	if err != nil {
 		return err
 	}
-	lab.Stdout = nil
 	toConverter, err := converter.StdinPipe()
 	if err != nil {
 		return err
