@@ -45,6 +45,7 @@ build: ## Build the plugin, the lab's program and the tests' into build/
 .PHONY: test-unit
 test-unit: ## Run the unit tests with the race detector; needs no privileges
 	@$(call need,gcc,gcc libc6-dev)
+	@echo "compiling and running the unit tests; the first time takes minutes"
 	CGO_ENABLED=1 go test -race -tags "$(TAGS)" ./...
 
 .PHONY: test-e2e

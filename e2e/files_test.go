@@ -129,15 +129,20 @@ func (s *spies) look() {
 		s.err = err
 		return
 	}
+	var dirs []string
 	for line := range strings.Lines(string(content)) {
 		target := strings.Fields(line)[4]
 		if !strings.HasPrefix(target, "/run/nomad-podman/stage/") || slices.Contains(s.seen.mounts, target) {
 			continue
 		}
 		s.seen.mounts = append(s.seen.mounts, target)
-		for _, uid := range s.uids {
-			s.seen.reached = append(s.seen.reached, reach(uid, target, filepath.Dir(target), filepath.Dir(filepath.Dir(target)))...)
-		}
+		dirs = append(dirs, target, filepath.Dir(target), filepath.Dir(filepath.Dir(target)))
+	}
+	if len(dirs) == 0 {
+		return
+	}
+	for _, uid := range s.uids {
+		s.seen.reached = append(s.seen.reached, reach(uid, dirs...)...)
 	}
 }
 
@@ -153,15 +158,16 @@ func (s *spies) stop() sight {
 	return s.seen
 }
 
-// reach returns which of the directories a user can list.
+// reach returns which of the directories a user can list. All are tried at once: staging mounts are there for a moment only.
 func reach(uid int, dirs ...string) []string {
+	cmd := exec.Command("ls", append([]string{"-la"}, dirs...)...)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uint32(uid), Gid: uint32(uid)}}
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	err := cmd.Run()
 	var reached []string
 	for _, dir := range dirs {
-		cmd := exec.Command("ls", "-la", dir)
-		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uint32(uid), Gid: uint32(uid)}}
-		var stderr bytes.Buffer
-		cmd.Stderr = &stderr
-		if err := cmd.Run(); err == nil || !strings.Contains(stderr.String(), "Permission denied") {
+		if err == nil || !strings.Contains(stderr.String(), "'"+dir+"': Permission denied") {
 			reached = append(reached, fmt.Sprintf("UID %d: ls %s: %v: %s", uid, dir, err, strings.TrimSpace(stderr.String())))
 		}
 	}

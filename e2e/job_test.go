@@ -130,7 +130,7 @@ func (j *job) purge(t testing.TB) {
 				return nil
 			}
 			// Nomad collects nothing whose evaluation is still under way, and does not come back to it.
-			if time.Since(collected) > 5*time.Second {
+			if time.Since(collected) > time.Second {
 				collected = time.Now()
 				must.NoError(t, nomad.System().GarbageCollect())
 			}

@@ -15,10 +15,9 @@ machine "options" {
   test = [
     "TestAgentConfig",
     "TestBadInput", "TestNegativeResources",
-    "TestCommand", "TestLabels", "TestInit",
+    "TestCommand", "TestContainer",
     "TestFiles",
     "TestImage",
-    "TestRedis",
     "TestResources",
     "TestSecurity",
     "TestVolumes",
@@ -170,6 +169,10 @@ machine "conformance" {
 
 machine "inventory" {
   test = ["TestSockets"]
+}
+
+machine "redis" {
+  test = ["TestRedis"]
 }
 
 machine "plugin" {

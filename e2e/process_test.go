@@ -21,8 +21,15 @@ func TestCommand(t *testing.T) {
 	must.StrContains(t, events(state), `config option "entrypoint" should be a list of strings`)
 }
 
-func TestLabels(t *testing.T) {
+// What podman's inspect and the host's processes tell of containers.
+func TestContainer(t *testing.T) {
+	ownInit(t)
 	j := run(t, "container")
+	t.Run("labels", func(t *testing.T) { testLabels(t, j) })
+	t.Run("init", func(t *testing.T) { testInit(t, j) })
+}
+
+func testLabels(t *testing.T, j *job) {
 	alloc := j.running(t, "labels-block")
 	labels := teamA.container(t, alloc, "labels-block").Config.Labels
 	must.Eq(t, "red", labels["colour"])
@@ -35,9 +42,7 @@ func TestLabels(t *testing.T) {
 	must.Eq(t, "labels-list", labels["com.hashicorp.nomad.task_name"])
 }
 
-func TestInit(t *testing.T) {
-	ownInit(t)
-	j := run(t, "container")
+func testInit(t *testing.T, j *job) {
 	alloc := j.running(t, "no-init")
 	first := func(task string) (name string, pid int) {
 		t.Helper()

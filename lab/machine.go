@@ -149,6 +149,7 @@ func mmdebstrapArgs(suite string, packages []string) []string {
 // buildMachine makes the machine part in dir.
 func buildMachine(ctx context.Context, set *settings, p *progress, s *step, k keys, dir string) error {
 	s.begins("to be built (once; later labs start from its saved state)")
+	s.says("waiting for Debian and Nomad")
 	var base, nomad *part
 	// The two take a processor each, most of the time.
 	group, groupCtx := errgroup.WithContext(ctx)
@@ -194,9 +195,9 @@ func basePart(ctx context.Context, set *settings, p *progress, k keys) (*part, e
 func nomadPart(ctx context.Context, set *settings, p *progress, k keys) (*part, error) {
 	s := p.step("Nomad")
 	made, err := set.cache.get(ctx, s, "nomad", k.nomad, func(ctx context.Context, dir string) error {
-		s.begins("compiling")
-		s.says("the Go compiler is working")
-		return tool(ctx, s, nil, "bash", filepath.Join(set.root, "lab/provision/binaries.sh"), "nomad", filepath.Join(dir, "nomad"))
+		s.begins("compiling some 1,200 packages; takes minutes")
+		verbose := "GOFLAGS=" + os.Getenv("GOFLAGS") + " -v" // go names each package that it compiles
+		return tool(ctx, s, []string{verbose}, "bash", filepath.Join(set.root, "lab/provision/binaries.sh"), "nomad", filepath.Join(dir, "nomad"))
 	})
 	return made, s.ends(err)
 }

@@ -22,17 +22,18 @@ const keptLines = 40
 
 // results are what the tests of one machine have said so far.
 type results struct {
-	out io.Writer // what they print, as they print it
+	out   io.Writer         // what they print, as they print it
+	fails func(test string) // is told of each that fails
 
 	mu     sync.Mutex
 	now    string              // the test that runs
 	states map[string]string   // of tests and subtests: run, pass, fail or skip
 	order  []string            // of those that have ended
-	said   map[string][]string // the last lines of each, without those of go test itself
+	said   map[string][]string // the last lines of each, without those of go test itself; "": of none, such as the books'
 }
 
-func newResults(out io.Writer) *results {
-	return &results{out: out, states: map[string]string{}, said: map[string][]string{}}
+func newResults(out io.Writer, fails func(test string)) *results {
+	return &results{out: out, fails: fails, states: map[string]string{}, said: map[string][]string{}}
 }
 
 // read takes events to their end.
@@ -59,7 +60,7 @@ func (r *results) take(e event) error {
 			return err
 		}
 		line := strings.TrimRight(e.Output, "\n")
-		if e.Test == "" || strings.HasPrefix(line, "=== ") || strings.HasPrefix(strings.TrimSpace(line), "--- ") {
+		if strings.HasPrefix(line, "=== ") || strings.HasPrefix(strings.TrimSpace(line), "--- ") {
 			return nil
 		}
 		said := append(r.said[e.Test], line)
@@ -71,6 +72,9 @@ func (r *results) take(e event) error {
 		if e.Test != "" {
 			r.states[e.Test] = e.Action
 			r.order = append(r.order, e.Test)
+		}
+		if e.Test != "" && e.Action == "fail" {
+			r.fails(e.Test)
 		}
 	}
 	return nil
@@ -119,7 +123,8 @@ func (r *results) missing(entries []string) []string {
 	return names
 }
 
-// tell says of each test that has failed what it has said itself: what it expected and what it saw.
+// tell says of each test that has failed what it has said itself: what it expected and what it saw. Then comes what was
+// said after the tests.
 func (r *results) tell(out io.Writer) error {
 	for _, name := range r.failed() {
 		if len(r.said[name]) == 0 {
@@ -129,7 +134,8 @@ func (r *results) tell(out io.Writer) error {
 			return err
 		}
 	}
-	return nil
+	_, err := fmt.Fprintln(out, strings.Join(r.said[""], "\n"))
+	return err
 }
 
 // seconds is a duration as it is printed everywhere here.

@@ -23,36 +23,40 @@ const said = `{"Action":"start"}
 {"Action":"output","Test":"TestB","Output":"=== RUN   TestB\n"}
 {"Action":"pass","Test":"TestB","Elapsed":2}
 {"Action":"output","Output":"FAIL\n"}
+{"Action":"output","Output":"books: containers: one too many\n"}
 {"Action":"fail","Elapsed":3}
 `
 
 func TestResults(t *testing.T) {
 	var out, told strings.Builder
-	r := newResults(&out)
+	var fails []string
+	r := newResults(&out, func(test string) { fails = append(fails, test) })
 	must.NoError(t, r.read(strings.NewReader(said)))
 	must.StrHasPrefix(t, "=== RUN   TestA\n=== RUN   TestA/x\n    a_test.go:7", out.String())
 	must.Eq(t, []string{"TestA/x", "TestA"}, r.failed())
+	must.Eq(t, r.failed(), fails)
 	must.Eq(t, 1, r.count("pass"))
 	must.Eq(t, 1, r.count("fail"))
 	must.Eq(t, "TestB", r.running())
 	must.Eq(t, []string{"TestA/z"}, r.missing([]string{"TestA", "TestA/x", "TestA/z"}))
 	must.NoError(t, r.tell(&told))
-	must.Eq(t, "--- FAIL: TestA/x\n    a_test.go:7: expected equality\n        - 1 + 2\n", told.String())
+	must.Eq(t, "--- FAIL: TestA/x\n    a_test.go:7: expected equality\n        - 1 + 2\nFAIL\nbooks: containers: one too many\n", told.String())
 }
 
 func TestResultsOfNonsense(t *testing.T) {
-	must.Error(t, newResults(&strings.Builder{}).read(strings.NewReader("not JSON")))
+	must.Error(t, newResults(&strings.Builder{}, nil).read(strings.NewReader("not JSON")))
 }
 
-func TestLastLines(t *testing.T) {
+func TestLabLines(t *testing.T) {
 	var out strings.Builder
-	var times string
-	said := &lastLines{to: &out, times: &times}
-	for _, part := range []string{"lab: the machine's logs are in x\nlab: ti", "mes: start 1.0 s\n"} {
+	var heard []string
+	said := &labLines{to: &out, hears: func(message string) { heard = append(heard, message) }}
+	for _, part := range []string{"lab: the machine's logs are in x\nnomad: hello\nlab [ 1.0s] lab: done\nlab: ti", "mes: start 1.0 s\n"} {
 		_, err := said.Write([]byte(part))
 		must.NoError(t, err)
 	}
-	must.Eq(t, "start 1.0 s", times)
-	must.StrContains(t, said.last(), "the machine's logs are in x")
-	must.StrContains(t, out.String(), "lab: times: start")
+	must.Eq(t, "start 1.0 s", said.times)
+	must.Eq(t, []string{"lab: the machine's logs are in x"}, said.lines)
+	must.Eq(t, said.lines, heard)
+	must.StrContains(t, out.String(), "nomad: hello\n")
 }

@@ -40,10 +40,10 @@ type machineRun struct {
 	name    string
 	log     string // file of what the tests and the lab print
 	results *results
+	lab     labLines
 	begun   time.Time
 	took    time.Duration // 0 while it goes on
-	times   string        // what the lab says of where the time went
-	errs    []error       // what has failed, besides tests
+	err     error         // what has failed, besides tests
 }
 
 func newSession(set *settings, built *binaries) *session {
@@ -97,20 +97,20 @@ func (s *session) machine(ctx context.Context, selected *selection, name string)
 		return err
 	}
 	defer func() { _ = log.Close() }()
-	var out io.Writer = &lockedWriter{to: log}
+	out := &lockedWriter{to: log}
 	if s.stream {
-		out = io.MultiWriter(out, os.Stdout)
+		out.to = io.MultiWriter(log, os.Stdout)
 	}
-	m.results = newResults(out)
+	m.lab = labLines{to: out, hears: func(message string) { s.say("%s: %s", name, message) }}
+	m.results = newResults(out, func(test string) { s.say("%s: FAILED %s", name, test) })
 	s.mu.Lock()
 	s.runs = append(s.runs, m)
 	s.mu.Unlock()
 	s.say("%s begins: %s", name, strings.Join(m.tests, " "))
 
-	if err := s.lab(ctx, m, out); err != nil {
-		m.errs = append(m.errs, err)
-	} else if missing := m.results.missing(m.entries); len(missing) > 0 {
-		m.errs = append(m.errs, fmt.Errorf("machines.hcl names tests that did not run: %v", missing))
+	m.err = s.lab(ctx, m)
+	if missing := m.results.missing(m.entries); m.err == nil && len(missing) > 0 {
+		m.err = fmt.Errorf("machines.hcl names tests that did not run: %v", missing)
 	}
 	s.mu.Lock()
 	m.took = time.Since(m.begun)
@@ -120,7 +120,7 @@ func (s *session) machine(ctx context.Context, selected *selection, name string)
 }
 
 // lab runs the tests' binary in a lab, and reads what they say by way of test2json.
-func (s *session) lab(ctx context.Context, m *machineRun, out io.Writer) error {
+func (s *session) lab(ctx context.Context, m *machineRun) error {
 	args := []string{"exec", "--books"}
 	if s.set.keep {
 		args = append(args, "--keep")
@@ -131,30 +131,26 @@ func (s *session) lab(ctx context.Context, m *machineRun, out io.Writer) error {
 	}
 	lab := command(ctx, m.dir, filepath.Join(s.set.root, "build/lab"), args...)
 	lab.Env = append(lab.Env, "LAB_PLUGIN="+s.built.plugins[m.Plugin], processors(m.Processors))
-	said := &lastLines{to: out, times: &m.times}
-	lab.Stderr = said
-	converter := exec.Command("go", "tool", "test2json", "-t") // ends with its input
+	lab.Stderr = &m.lab
+
+	converter := exec.Command("go", "tool", "test2json") // it ends with its input
 	converter.Stderr = os.Stderr
-	read, err := converter.StdoutPipe()
+	said, err := converter.StdinPipe()
 	if err != nil {
 		return err
 	}
-	toConverter, err := converter.StdinPipe()
+	events, err := converter.StdoutPipe()
 	if err != nil {
 		return err
 	}
-	lab.Stdout = toConverter
+	lab.Stdout = said
 	if err := converter.Start(); err != nil {
 		return err
 	}
-	reading := make(chan error, 1)
-	go func() { reading <- m.results.read(read) }()
+	read := make(chan error, 1)
+	go func() { read <- m.results.read(events) }()
 	err = lab.Run()
-	err = errors.Join(err, toConverter.Close(), <-reading, converter.Wait())
-	if err != nil && len(m.results.failed()) == 0 {
-		err = fmt.Errorf("%w\n%s", err, said.last())
-	}
-	return err
+	return errors.Join(err, said.Close(), <-read, converter.Wait())
 }
 
 // line is the result of a machine, as the table at the end has it.
@@ -163,10 +159,10 @@ func (m *machineRun) line() string {
 	if !m.passed() {
 		result = "FAILED"
 	}
-	return fmt.Sprintf("%-8s %5s  %-14s %s", result, seconds(m.took), m.name, m.times)
+	return fmt.Sprintf("%-8s %5s  %-14s %s", result, seconds(m.took), m.name, m.lab.times)
 }
 
-func (m *machineRun) passed() bool { return len(m.errs) == 0 && len(m.results.failed()) == 0 }
+func (m *machineRun) passed() bool { return m.err == nil && len(m.results.failed()) == 0 }
 
 // say prints a line about the session's progress.
 func (s *session) say(format string, args ...any) {
@@ -209,8 +205,9 @@ func (s *session) summarize() bool {
 		all = false
 		fmt.Printf("\n=== what failed on machine %s; all that its tests printed: %s\n", m.name, m.log)
 		_ = m.results.tell(os.Stdout)
-		for _, err := range m.errs {
-			fmt.Println(err)
+		fmt.Println(strings.Join(m.lab.lines, "\n"))
+		if m.err != nil {
+			fmt.Println(m.err)
 		}
 	}
 	fmt.Println()
@@ -233,34 +230,35 @@ func (w *lockedWriter) Write(b []byte) (int, error) {
 	return w.to.Write(b)
 }
 
-// lastLines passes on what the lab says and keeps the last lines of it, and the one that tells where the time went.
-type lastLines struct {
+// labLines passes on what the lab's program says, and keeps its messages.
+type labLines struct {
 	to    io.Writer
-	times *string
+	hears func(message string) // is told of each
 
 	rest  []byte
-	lines []string
+	lines []string // such as where the machine's logs are
+	times string   // where the time went
 }
 
-// labTimes begins the line with which the lab tells where the time went (lab/run.go).
-const labTimes = "lab: times: "
+// How the lab's messages begin, and the one that tells where the time went (lab/run.go).
+const (
+	labMessage = "lab: "
+	labTimes   = labMessage + "times: "
+)
 
-func (l *lastLines) Write(b []byte) (int, error) {
+func (l *labLines) Write(b []byte) (int, error) {
 	l.rest = append(l.rest, b...)
 	for {
 		line, rest, whole := bytes.Cut(l.rest, []byte("\n"))
 		if !whole {
-			break
+			return l.to.Write(b)
 		}
 		l.rest = rest
-		text := string(line)
-		if times, found := strings.CutPrefix(text, labTimes); found {
-			*l.times = times
+		if times, found := strings.CutPrefix(string(line), labTimes); found {
+			l.times = times
+		} else if strings.HasPrefix(string(line), labMessage) {
+			l.lines = append(l.lines, string(line))
+			l.hears(string(line))
 		}
-		l.lines = append(l.lines, text)
-		l.lines = l.lines[max(0, len(l.lines)-keptLines):]
 	}
-	return l.to.Write(b)
 }
-
-func (l *lastLines) last() string { return strings.Join(l.lines, "\n") }
