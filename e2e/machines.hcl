@@ -74,6 +74,7 @@ machine "delegation" {
 
 machine "networks" {
   test = ["TestNetworkModes", "TestPorts"]
+  full = ["TestPorts/rootful"]
 }
 
 machine "unprivileged" {

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"strings"
 
 	"github.com/godbus/dbus/v5"
 )
@@ -152,7 +153,7 @@ func checkBusMessage(message []byte, bodyAt int, order binary.ByteOrder) (iface 
 	if r.pos != end {
 		return "", errors.New("header fields longer than their array")
 	}
-	if _, err := dbus.ParseSignature(signature); err != nil {
+	if err := checkBusSignature(signature); err != nil {
 		return "", err
 	}
 	body := &busReader{b: message[bodyAt:], order: order}
@@ -164,6 +165,16 @@ func checkBusMessage(message []byte, bodyAt int, order binary.ByteOrder) (iface 
 		}
 	}
 	return iface, nil
+}
+
+// checkBusSignature refuses what is no signature. The library takes structs without fields, which the specification forbids:
+// an array of them has no end, since none of its elements takes a byte.
+func checkBusSignature(signature string) error {
+	if strings.Contains(signature, "()") {
+		return errors.New("a struct without fields")
+	}
+	_, err := dbus.ParseSignature(signature)
+	return err
 }
 
 // busReader walks over marshalled values.
@@ -235,7 +246,7 @@ func (r *busReader) skip(signature string, depth int) error {
 			return err
 		}
 		inner := string(r.lastText)
-		if _, err := dbus.ParseSignature(inner); err != nil {
+		if err := checkBusSignature(inner); err != nil {
 			return err
 		}
 		if one, rest := splitSignature(inner); one == "" || rest != "" {

@@ -20,7 +20,7 @@ import (
 )
 
 // message encodes a message as a bus would send it.
-func message(t *testing.T, kind dbus.Type, headers map[dbus.HeaderField]any, body ...any) []byte {
+func message(t testing.TB, kind dbus.Type, headers map[dbus.HeaderField]any, body ...any) []byte {
 	t.Helper()
 	m := &dbus.Message{Type: kind, Headers: map[dbus.HeaderField]dbus.Variant{}, Body: body}
 	for field, value := range headers {
@@ -36,7 +36,7 @@ func message(t *testing.T, kind dbus.Type, headers map[dbus.HeaderField]any, bod
 	return encoded
 }
 
-func signal(t *testing.T, iface, member string, body ...any) []byte {
+func signal(t testing.TB, iface, member string, body ...any) []byte {
 	t.Helper()
 	return message(t, dbus.TypeSignal, map[dbus.HeaderField]any{
 		dbus.FieldPath: dbus.ObjectPath("/a"), dbus.FieldInterface: iface, dbus.FieldMember: member, dbus.FieldSender: "org.freedesktop.DBus",
@@ -78,6 +78,12 @@ func TestBusGuardLetsMessagesThrough(t *testing.T) {
 	must.Len(t, 15, decoded.Body)
 }
 
+// swapped is a message with another signature of the same length in place of one.
+func swapped(message []byte, from, to string) []byte {
+	with := func(signature string) []byte { return append([]byte{byte(len(signature))}, signature+"\x00"...) }
+	return bytes.Replace(message, with(from), with(to), 1)
+}
+
 func TestBusGuardRefusesMalformed(t *testing.T) {
 	good := signal(t, "org.x", "Y", []string{"abc"}, dbus.MakeVariant("v"))
 	cut := func(at int, value uint32) []byte {
@@ -95,7 +101,11 @@ func TestBusGuardRefusesMalformed(t *testing.T) {
 		"huge array":         cut(bodyAt, 1<<30),
 		"huge string":        cut(bodyAt+4, 1<<32-1),
 		"deep":               signal(t, "org.x", "Y", nest(maxBusDepth+2)),
-		"descriptor":         bytes.Replace(message(t, dbus.TypeSignal, map[dbus.HeaderField]any{dbus.FieldPath: dbus.ObjectPath("/a"), dbus.FieldInterface: "i.i", dbus.FieldMember: "m"}, uint32(1)), []byte("\x01g\x00\x01u"), []byte("\x01g\x00\x01h"), 1),
+		"descriptor":         swapped(signal(t, "org.x", "Y", uint32(1)), "u", "h"),
+		// Eight bytes of elements that take none.
+		"empty structs":              swapped(signal(t, "org.x", "Y", []byte("12345678"), "x"), "ays", "a()"),
+		"empty structs in structs":   swapped(signal(t, "org.x", "Y", []struct{ A, B byte }{{1, 2}, {3, 4}}), "a(yy)", "a(())"),
+		"empty structs in a variant": swapped(signal(t, "org.x", "Y", dbus.MakeVariant([]struct{ A, B byte }{{1, 2}, {3, 4}})), "a(yy)", "a(())"),
 	} {
 		t.Run(name, func(t *testing.T) {
 			got, err := guarded(sent)
@@ -116,6 +126,21 @@ func TestBusGuardRefusesMalformed(t *testing.T) {
 	many := bytes.Repeat(signal(t, "org.x", "Y", strings.Repeat("x", 100<<10)), 50)
 	_, err := guarded(many)
 	must.ErrorIs(t, err, ErrTooLarge)
+}
+
+// What gets through the guard, the library decodes without a panic, and no message keeps the guard busy for ever.
+func FuzzBusGuard(f *testing.F) {
+	f.Add(signal(f, "org.x", "Y", []string{"abc"}, dbus.MakeVariant("v")))
+	f.Add(swapped(signal(f, "org.x", "Y", []byte("12345678"), "x"), "ays", "a()"))
+	f.Add(message(f, dbus.TypeMethodReply, map[dbus.HeaderField]any{dbus.FieldReplySerial: uint32(7)}, map[string]dbus.Variant{"x": dbus.MakeVariant(int64(1))}, 1.5))
+	f.Fuzz(func(_ *testing.T, sent []byte) {
+		got, _ := guarded(sent)
+		for in := bytes.NewReader(got); in.Len() > 0; {
+			if _, err := dbus.DecodeMessage(in); err != nil {
+				return
+			}
+		}
+	})
 }
 
 func nest(depth int) dbus.Variant {
