@@ -17,8 +17,9 @@ import (
 
 // Bounds for what a podman service, and thereby its host user, may make us hold in memory.
 const (
-	maxAnswer  = 4 << 20  // bytes of an answer about one thing
-	maxBody    = 16 << 20 // bytes of a list or a stream
+	maxAnswer  = 4 << 20  // bytes of an answer
+	maxListed  = 10_000   // elements of a list: a byte of JSON can become dozens in memory
+	maxBody    = 16 << 20 // bytes of a stream
 	maxMessage = 4 << 10  // bytes of an error message
 	maxLine    = 1 << 20  // bytes of a line of a stream
 	maxTexts   = 8        // warnings or failures of one request
@@ -89,7 +90,6 @@ type request struct {
 	header http.Header
 	body   any       // sent as JSON unless nil
 	stream io.Reader // sent as it is unless nil
-	list   bool      // the answer may be as long as a list
 }
 
 // send sends r once and returns the answer of a request that succeeded. Its body is bounded by limit and the
@@ -159,11 +159,7 @@ func (c *Client) fail(r request, err error) error {
 
 // call sends r and decodes the answer into out, unless that is nil.
 func (c *Client) call(ctx context.Context, r request, out any) error {
-	limit := int64(maxAnswer)
-	if r.list {
-		limit = maxBody
-	}
-	body, err := c.send(ctx, r, limit)
+	body, err := c.send(ctx, r, maxAnswer)
 	if err != nil {
 		return err
 	}
@@ -223,6 +219,34 @@ func printable(s string) string {
 		}
 		return r
 	}, s))
+}
+
+// list is an answer that is a list, of no more than maxListed elements.
+type list[T any] []T
+
+// UnmarshalJSON implements json.Unmarshaler. It stops before what is too much is in memory.
+func (l *list[T]) UnmarshalJSON(text []byte) error {
+	*l = nil
+	decoder := json.NewDecoder(bytes.NewReader(text))
+	switch start, err := decoder.Token(); {
+	case err != nil:
+		return err
+	case start == nil: // null
+		return nil
+	case start != json.Delim('['):
+		return errors.New("it is no list")
+	}
+	for decoder.More() {
+		if len(*l) == maxListed {
+			return fmt.Errorf("%w: a list of more than %d", ErrTooLarge, maxListed)
+		}
+		var one T
+		if err := decoder.Decode(&one); err != nil {
+			return err
+		}
+		*l = append(*l, one)
+	}
+	return nil
 }
 
 // boundedBody fails with ErrTooLarge once more than left bytes were read.

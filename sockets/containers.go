@@ -16,26 +16,20 @@ import (
 	"github.com/containers/podman/v4/pkg/specgen"
 )
 
-// Container is a container as podman describes it. All of it is the host user's word: a pid, a path or a state counts
-// only after it was checked.
+// Container is a container as podman describes it, as far as somebody reads it: what nobody does takes no memory. All of it
+// is the host user's word: a pid, a path or a state counts only after it was checked.
 type Container struct {
 	ID              string `json:"Id"`
 	Name            string
-	Image           string // ID
 	ImageName       string
-	Created         time.Time
 	State           ContainerState
 	Config          ContainerConfig
 	HostConfig      HostConfig
 	NetworkSettings NetworkSettings
-	Mounts          []Mount
-	EffectiveCaps   []string
-	BoundingCaps    []string
 }
 
 // ContainerState is the state of a container's last run. Times are zero when there was none.
 type ContainerState struct {
-	Status     string // created, initialized, running, paused, stopping, stopped, exited, removing, unknown
 	Running    bool
 	Pid        int // on the host; 0 when not running
 	ConmonPid  int
@@ -53,80 +47,22 @@ func (s ContainerState) Ended() bool { return !s.Running && !s.FinishedAt.IsZero
 
 // ContainerConfig is what runs in a container.
 type ContainerConfig struct {
-	Hostname   string
-	User       string
-	Env        []string
-	Cmd        []string
-	Entrypoint StringOrList
-	WorkingDir string
 	Labels     map[string]string
 	StopSignal StringOrNumber
 }
 
 // HostConfig is how a container is separated from its host.
 type HostConfig struct {
-	NetworkMode    string
-	PidMode        string
-	IpcMode        string
-	UTSMode        string
-	UsernsMode     string
-	CgroupMode     string
-	CgroupParent   string
-	Privileged     bool
-	ReadonlyRootfs bool
-	CapAdd         []string
-	CapDrop        []string
-	SecurityOpt    []string
-	LogConfig      struct {
+	Privileged bool
+	LogConfig  struct {
 		Type string
 		Path string
 	}
 }
 
-// NetworkSettings are a container's addresses. The unnamed network's are in the embedded NetworkAddresses.
+// NetworkSettings are a container's addresses. That is empty when it has none.
 type NetworkSettings struct {
-	NetworkAddresses
-	Networks map[string]NetworkAddresses
-	Ports    map[string][]HostPort // by "PORT/PROTOCOL" in the container
-}
-
-// NetworkAddresses are a container's addresses in one network; empty when it has none.
-type NetworkAddresses struct {
-	IPAddress         string
-	GlobalIPv6Address string
-	MacAddress        string
-}
-
-// HostPort is an address on the host that a container's port is published at.
-type HostPort struct {
-	HostIP   string `json:"HostIp"`
-	HostPort string
-}
-
-// Mount is a mount in a container.
-type Mount struct {
-	Type        string
-	Name        string
-	Source      string
-	Destination string
-	Options     []string
-	RW          bool
-}
-
-// StringOrList is a list of strings, which podman before version 5 gives as one string.
-type StringOrList []string
-
-// UnmarshalJSON implements json.Unmarshaler.
-func (l *StringOrList) UnmarshalJSON(data []byte) error {
-	var one string
-	if err := json.Unmarshal(data, &one); err != nil {
-		return json.Unmarshal(data, (*[]string)(l))
-	}
-	*l = nil
-	if one != "" {
-		*l = StringOrList{one}
-	}
-	return nil
+	IPAddress string
 }
 
 // StringOrNumber is a string, which podman before version 5 gives as a number.
@@ -148,8 +84,6 @@ type ContainerSummary struct {
 	Names   []string
 	Labels  map[string]string
 	State   string
-	Image   string
-	ImageID string
 	Created time.Time
 }
 
@@ -275,12 +209,12 @@ func (c *Client) List(ctx context.Context, labels map[string]string) ([]Containe
 		}
 		query.Set("filters", string(encoded))
 	}
-	var list []ContainerSummary
-	r := request{what: "listing containers", method: http.MethodGet, path: []string{"containers", "json"}, query: query, list: true}
-	if err := c.quick(ctx, r, &list); err != nil {
+	var containers list[ContainerSummary]
+	r := request{what: "listing containers", method: http.MethodGet, path: []string{"containers", "json"}, query: query}
+	if err := c.quick(ctx, r, &containers); err != nil {
 		return nil, err
 	}
-	return list, nil
+	return containers, nil
 }
 
 func containerRequest(doing, method, idOrName string, verb ...string) request {

@@ -101,15 +101,15 @@ func (c *Client) isEmpty(ctx context.Context) (bool, error) {
 		"containers": 0, "images": 0, "volumes": 0, "pods": 0, "secrets": 0,
 		"networks": 1, // the default one, which podman makes itself
 	} {
-		var list []struct{}
-		r := request{what: "listing " + kind, method: http.MethodGet, path: []string{kind, "json"}, list: true}
+		var found list[struct{}]
+		r := request{what: "listing " + kind, method: http.MethodGet, path: []string{kind, "json"}}
 		switch kind {
 		case "containers":
 			r.query = url.Values{"all": {"true"}, "external": {"true"}}
 		case "images":
 			r.query = url.Values{"all": {"true"}}
 		}
-		if err := c.quick(ctx, r, &list); err != nil || len(list) > own {
+		if err := c.quick(ctx, r, &found); err != nil || len(found) > own {
 			return false, err
 		}
 	}
