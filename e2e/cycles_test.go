@@ -12,31 +12,32 @@ import (
 	"syscall"
 	"testing"
 
+	"github.com/hashicorp/nomad/api"
 	"github.com/shoenig/test/must"
 )
 
 // What driver and log process hold does not grow with the tasks they have seen.
-func TestCycles(t *testing.T)     { testCycles(t, 1) }
-func TestCyclesMany(t *testing.T) { testCycles(t, 10) }
+func TestCycles(t *testing.T)     { testCycles(t, 1, 10) }
+func TestCyclesMany(t *testing.T) { testCycles(t, 10, 20) }
 
-// testCycles runs so many rounds of 20 tasks after the first one.
-func testCycles(t *testing.T, rounds int) {
-	cycle(t)
+// testCycles runs so many rounds of tasks after the first one.
+func testCycles(t *testing.T, rounds, tasks int) {
+	cycle(t, tasks)
 	before := map[string]usage{"driver": usageOf(t, labClient.driverProcess(t)), "log process": usageOf(t, mainPID(t, logUnit))}
 	for range rounds {
-		cycle(t)
+		cycle(t, tasks)
 	}
 	after := map[string]usage{"driver": usageOf(t, labClient.driverProcess(t)), "log process": usageOf(t, mainPID(t, logUnit))}
 	for name, first := range before {
 		last := after[name]
-		t.Logf("%s: %+v before, %+v after %d tasks", name, first, last, rounds*20)
+		t.Logf("%s: %+v before, %+v after %d tasks", name, first, last, rounds*tasks)
 		must.LessEq(t, first.descriptors+4, last.descriptors, must.Sprint(name))
 		must.LessEq(t, first.memory+8<<10, last.memory, must.Sprint(name))
 	}
 	// The runtime's own dump tells the goroutines. It ends the process, so it comes last.
 	for unit, pid := range map[string]int{"nomad.service": labClient.driverProcess(t), logUnit: mainPID(t, logUnit)} {
 		count := goroutines(t, unit, pid)
-		t.Logf("the process of %s: %d goroutines after %d tasks", unit, count, (rounds+1)*20)
+		t.Logf("the process of %s: %d goroutines after %d tasks", unit, count, (rounds+1)*tasks)
 		must.Between(t, 1, count, 60, must.Sprint(unit))
 	}
 	eventually(t, "the driver's return", driverReady)
@@ -44,18 +45,18 @@ func testCycles(t *testing.T, rounds int) {
 
 const logUnit = "nomad-podman-logs.service"
 
-// cycle runs 20 tasks to their ends, which come before the driver could look.
-func cycle(t *testing.T) {
+// cycle runs tasks to their ends, which come before the driver could look.
+func cycle(t *testing.T, tasks int) {
 	t.Helper()
-	t.Run("20 tasks", func(t *testing.T) {
-		j := run(t, "cycles")
+	t.Run(fmt.Sprintf("%d tasks", tasks), func(t *testing.T) {
+		j := run(t, "cycles", func(j *api.Job) { j.TaskGroups[0].Count = &tasks })
 		eventually(t, "the end of the tasks", func() error {
 			for _, stub := range j.allocs(t) {
 				if stub.ClientStatus != "complete" {
 					return fmt.Errorf("allocation %s is %s", stub.ID, stub.ClientStatus)
 				}
 			}
-			if count := len(j.allocs(t)); count != 20 {
+			if count := len(j.allocs(t)); count != tasks {
 				return fmt.Errorf("%d allocations", count)
 			}
 			return nil

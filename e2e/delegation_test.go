@@ -82,6 +82,7 @@ func TestDelegation(t *testing.T) {
 	})
 
 	t.Run("required", func(t *testing.T) {
+		delegate(t, "cpu")
 		configureAgent(t, "delegation")
 		j := run(t, "delegation", only("plain"), renamed("required"))
 		_, state := j.dead(t, "plain")

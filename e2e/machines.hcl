@@ -110,10 +110,14 @@ machine "cycles" {
   test = ["TestCycles"]
 }
 
-machine "cpu" {
+machine "cores" {
   processors = 2
-  test       = ["TestWeights", "TestCores"]
+  test       = ["TestCores"]
   full       = ["TestCores/rootful"]
+}
+
+machine "weights" {
+  test = ["TestWeights"]
 }
 
 machine "routing" {
