@@ -150,17 +150,53 @@ func (n *node) ofUser(name, namespace string) (*sockets.Endpoint, error) {
 	if !n.config.Rootless.OpenTo(namespace) {
 		return nil, fmt.Errorf("tasks of the Nomad namespace %q may name none (plugin option rootless.namespaces)", namespace)
 	}
-	var blocks, open bool
-	for _, endpoint := range n.registry.Endpoints() {
-		if endpoint.User().UID == user.UID {
-			blocks = true
-			open = open || n.openTo(endpoint.Name(), namespace)
-		}
-	}
-	if blocks && !open {
-		return nil, fmt.Errorf("%q is not open to the Nomad namespace %q (plugin option socket.namespaces)", name, namespace)
+	if err := n.openToUser(user, name, namespace); err != nil {
+		return nil, err
 	}
 	return n.registry.ForUser(user), nil
+}
+
+// openToUser refuses a host user, whom a task calls by this name, to a namespace that none of the user's socket blocks is
+// open to. The configuration decides, in whatever state the endpoints are: also a block counts whose user was not there
+// yet when the agent started, and one with a path where nobody listens yet may be anybody's.
+func (n *node) openToUser(user rootless.User, name, namespace string) error {
+	var closed, doubtful string
+	for _, block := range n.config.Sockets {
+		owner, err := n.ownerOf(block, user, name)
+		switch open := block.OpenTo(namespace); {
+		case err != nil && !open:
+			doubtful = fmt.Sprintf("; socket %q might be theirs: %s", block.Name, err)
+		case err != nil || owner.UID != user.UID:
+		case open:
+			return nil
+		default:
+			closed = block.Name
+		}
+	}
+	if closed != "" || doubtful != "" {
+		return fmt.Errorf("%q is not open to the Nomad namespace %q (plugin option socket.namespaces)%s", name, namespace, doubtful)
+	}
+	return nil
+}
+
+// ownerOf is the user of a socket block. A block that calls them as a task does is theirs; an error means that nobody
+// can tell yet.
+func (n *node) ownerOf(block config.Socket, user rootless.User, name string) (rootless.User, error) {
+	switch block.HostUser {
+	case "":
+		endpoint, err := n.named("socket", block.Name)
+		if err != nil {
+			return rootless.Unknown, err
+		}
+		return endpoint.Owner()
+	case name, user.Name:
+		return user, nil
+	}
+	owner, err := rootless.Lookup(block.HostUser)
+	if errors.Is(err, rootless.ErrUnknownUser) {
+		return rootless.Unknown, nil // so it is not this user, who is known
+	}
+	return owner, err
 }
 
 // openTo tells whether a namespace may use a socket.

@@ -1,6 +1,8 @@
 package driver
 
 import (
+	"errors"
+	"net"
 	"testing"
 
 	"github.com/hashicorp/go-hclog"
@@ -96,6 +98,40 @@ func TestRouteByNamespace(t *testing.T) {
 	endpoint, err := node.route(&config.Task{HostUser: "nobody"}, "mine")
 	must.NoError(t, err)
 	must.Eq(t, "mine", endpoint.Name())
+}
+
+// Who may use a host user is decided from the configuration, whatever state the endpoints are in.
+func TestRouteAroundUnusableBlocks(t *testing.T) {
+	dir := t.TempDir()
+	node := testNode(t, config.Plugin{
+		Sockets: []config.Socket{
+			{Name: "default", SocketPath: "/run/default.sock"}, // open to all, whoever's it is
+			{Name: "later", HostUser: "nobody", Namespaces: []string{"mine"}},
+			{Name: "silent", SocketPath: dir + "/silent.sock", Namespaces: []string{"mine", "other"}},
+		},
+		Rootless: config.Rootless{AllowUsers: []string{"*"}, MinUID: 1},
+	})
+	nobody, daemon := &config.Task{HostUser: "nobody"}, &config.Task{HostUser: "daemon"}
+
+	// As when the account was made after the agent's start.
+	broken := errors.New("unknown host user")
+	node.broken["later"] = broken
+	_, err := node.route(nobody, "other")
+	must.ErrorContains(t, err, `"nobody" is not open to the Nomad namespace "other" (plugin option socket.namespaces)`)
+	_, err = node.route(nobody, "mine")
+	must.NoError(t, err)
+
+	// The socket may be anybody's, until somebody listens there.
+	_, err = node.route(daemon, "elsewhere")
+	must.ErrorContains(t, err, `"daemon" is not open to the Nomad namespace "elsewhere"`)
+	must.ErrorContains(t, err, `socket "silent" might be theirs: open `+dir)
+	_, err = node.route(daemon, "other")
+	must.NoError(t, err)
+	listener, err := net.Listen("unix", dir+"/silent.sock")
+	must.NoError(t, err)
+	t.Cleanup(func() { must.NoError(t, listener.Close()) })
+	_, err = node.route(daemon, "elsewhere")
+	must.NoError(t, err)
 }
 
 func TestDefaultSocket(t *testing.T) {

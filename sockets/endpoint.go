@@ -189,16 +189,25 @@ func (e *Endpoint) dial(ctx context.Context) (net.Conn, error) {
 	return conn, err
 }
 
+// Owner is User, looked up now where no socket was seen yet. The error tells why that is not known.
+func (e *Endpoint) Owner() (rootless.User, error) {
+	if user := e.User(); user != rootless.Unknown {
+		return user, nil
+	}
+	user, err := ownerOf(e.path)
+	if err != nil {
+		return rootless.Unknown, err
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.user = user
+	return user, nil
+}
+
 func (e *Endpoint) connect(ctx context.Context) (net.Conn, error) {
-	user := e.User()
-	if user == rootless.Unknown {
-		var err error
-		if user, err = ownerOf(e.path); err != nil {
-			return nil, err
-		}
-		e.mu.Lock()
-		e.user = user
-		e.mu.Unlock()
+	user, err := e.Owner()
+	if err != nil {
+		return nil, err
 	}
 	if err := e.registry.permit(user); err != nil {
 		return nil, err
