@@ -22,6 +22,8 @@ func TestParse(t *testing.T) {
 		{"options of the command stay its own", []string{"run", "ls", "-l"}, command{verb: "run", args: []string{"ls", "-l"}}},
 		{"a test binary", []string{"exec", "--books", "/tmp/e2e.test", "-test.v"},
 			command{verb: "exec", books: true, args: []string{"/tmp/e2e.test", "-test.v"}}},
+		{"a kept machine", []string{"exec", "--books", "--keep", "/tmp/e2e.test"}, command{verb: "exec", books: true, keep: true, args: []string{"/tmp/e2e.test"}}},
+		{"only the machine", []string{"build"}, command{verb: "build", args: []string{}}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			got, err := parse(c.args)
@@ -32,7 +34,7 @@ func TestParse(t *testing.T) {
 }
 
 func TestParseRefuses(t *testing.T) {
-	for _, args := range [][]string{{}, {"fly"}, {"run"}, {"exec"}, {"exec", "--books"}, {"up", "now"}, {"down", "x"}, {"books", "--ui"}} {
+	for _, args := range [][]string{{}, {"fly"}, {"run"}, {"exec"}, {"exec", "--books"}, {"up", "now"}, {"up", "--keep"}, {"build", "x"}, {"down", "x"}, {"books", "--ui"}} {
 		_, err := parse(args)
 		must.Error(t, err, must.Sprintf("%v", args))
 	}
