@@ -102,8 +102,9 @@ func self() (executable, error) {
 	return executable{Dev: st.Dev, Ino: st.Ino, Size: st.Size, ChangedNs: st.Ctim.Nano()}, nil
 }
 
-// probeTimeout is how long a log process may take to say which binary it is before it is restarted.
-const probeTimeout = 5 * time.Second
+// probeTimeout is how long a log process may take to say which binary it is before it is restarted. On a host with much to
+// do, where a restart would only be more of it, that takes seconds.
+const probeTimeout = 30 * time.Second
 
 // ensuring is held by one Ensure at a time, so that many tasks' starts do not restart the log process in turn.
 var ensuring = semaphore.NewWeighted(1)
