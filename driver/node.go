@@ -160,7 +160,7 @@ func (n *node) ofUser(name, namespace string) (*sockets.Endpoint, error) {
 // open to. The configuration decides, in whatever state the endpoints are: also a block counts whose user was not there
 // yet when the agent started, and one with a path where nobody listens yet may be anybody's.
 func (n *node) openToUser(user rootless.User, name, namespace string) error {
-	var closed, doubtful string
+	closed, doubtful := false, ""
 	for _, block := range n.config.Sockets {
 		owner, err := n.ownerOf(block, user, name)
 		switch open := block.OpenTo(namespace); {
@@ -170,10 +170,10 @@ func (n *node) openToUser(user rootless.User, name, namespace string) error {
 		case open:
 			return nil
 		default:
-			closed = block.Name
+			closed = true
 		}
 	}
-	if closed != "" || doubtful != "" {
+	if closed || doubtful != "" {
 		return fmt.Errorf("%q is not open to the Nomad namespace %q (plugin option socket.namespaces)%s", name, namespace, doubtful)
 	}
 	return nil
