@@ -6,10 +6,12 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/hashicorp/nomad/plugins/drivers"
 
+	"nomad-driver-podman/allocdir"
 	"nomad-driver-podman/driver/config"
 	"nomad-driver-podman/driver/spec"
 	"nomad-driver-podman/rootless"
@@ -18,6 +20,7 @@ import (
 
 // directories are the bind mounts of a task, with sources as its podman sees them. Until close they may be staged.
 type directories struct {
+	rootless bool // whether the endpoint is
 	mounts   []config.Mount
 	warnings []string
 	stage    *rootless.Stage
@@ -34,7 +37,7 @@ func (d *directories) close() error {
 // stageDirectories collects what the task sees of the host: its own three directories, Nomad's volumes, and the
 // job's. What only root can reach is staged for the host user while the container starts.
 func stageDirectories(cfg *drivers.TaskConfig, binds []config.Mount, node *node, endpoint *sockets.Endpoint) (_ *directories, err error) {
-	dirs := &directories{}
+	dirs := &directories{rootless: endpoint.Rootless()}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, dirs.close())
@@ -45,28 +48,28 @@ func stageDirectories(cfg *drivers.TaskConfig, binds []config.Mount, node *node,
 			return nil, err
 		}
 	}
-	taskDir := cfg.TaskDir()
-	own := []struct {
-		name, source, destination string
-		secrets                   bool
-	}{
-		{"alloc", taskDir.SharedAllocDir, cfg.Env["NOMAD_ALLOC_DIR"], false},
-		{"local", taskDir.LocalDir, cfg.Env["NOMAD_TASK_DIR"], false},
-		{"secrets", taskDir.SecretsDir, cfg.Env["NOMAD_SECRETS_DIR"], true},
+	alloc, err := allocdir.Open(cfg.AllocDir)
+	if err != nil {
+		return nil, err
 	}
-	for _, dir := range own {
-		source, err := os.Open(dir.source)
+	defer func() { err = errors.Join(err, alloc.Close()) }()
+	for _, own := range []struct {
+		name, destination string
+		open              func() (*os.File, error)
+		kind              allocdir.Kind
+	}{
+		{"alloc", cfg.Env["NOMAD_ALLOC_DIR"], alloc.Shared, allocdir.Shared},
+		{"local", cfg.Env["NOMAD_TASK_DIR"], func() (*os.File, error) { return alloc.Local(cfg.Name) }, allocdir.Plain},
+		{"secrets", cfg.Env["NOMAD_SECRETS_DIR"], func() (*os.File, error) { return alloc.Secrets(cfg.Name, node.self.IsRoot()) }, allocdir.Secrets},
+	} {
+		source, err := own.open()
 		if err != nil {
 			return nil, err
 		}
-		err = dirs.addOwn(dir.name, source, dir.destination, dir.secrets && endpoint.Rootless())
+		err = dirs.addOfAlloc(own.name, source, own.kind, config.Mount{Destination: own.destination})
 		if err := errors.Join(err, source.Close()); err != nil {
 			return nil, err
 		}
-	}
-	// Nomad's own log files and FIFOs lie in the shared directory; no task may write there.
-	if err := dirs.addLogsReadOnly(taskDir.LogDir, cfg.Env["NOMAD_ALLOC_DIR"]); err != nil {
-		return nil, err
 	}
 	for i, mount := range cfg.Mounts {
 		if err := dirs.addNomadMount(fmt.Sprintf("mount-%d", i), mount, node.self); err != nil {
@@ -74,37 +77,50 @@ func stageDirectories(cfg *drivers.TaskConfig, binds []config.Mount, node *node,
 		}
 	}
 	for i, bind := range binds {
-		if err := dirs.addVolume(fmt.Sprintf("volume-%d", i), bind, cfg, node); err != nil {
+		if err := dirs.addVolume(fmt.Sprintf("volume-%d", i), bind, cfg.Name, alloc, node); err != nil {
 			return nil, err
 		}
 	}
 	return dirs, nil
 }
 
-// addOwn adds one of the task's own directories. Secrets of a rootless task are shown with root's files as the host
-// user's, and read-only, because what the container's root could write there would be root's on the host.
-func (d *directories) addOwn(name string, source *os.File, destination string, secrets bool) error {
-	if d.stage == nil || !secrets {
-		return d.add(rootless.StageMount{Name: name, Source: source}, config.Mount{Destination: destination})
+// addOfAlloc adds something of the allocation's directory, as what it is may be mounted.
+func (d *directories) addOfAlloc(name string, source *os.File, kind allocdir.Kind, mount config.Mount) error {
+	staged := rootless.StageMount{Name: name, Source: source}
+	switch {
+	case kind == allocdir.Logs:
+		staged.ReadOnly = true
+		mount.Options = readOnly(mount.Options)
+	case kind == allocdir.Shared && d.stage != nil:
+		staged.ReadOnlyBelow = allocdir.LogsName
+	case kind == allocdir.Shared:
+		// The agent is the host user: the task can do no more than that.
+		logs := config.Mount{Source: filepath.Join(source.Name(), allocdir.LogsName),
+			Destination: filepath.Join(mount.Destination, allocdir.LogsName), Options: []string{"ro"}}
+		defer func() { d.mounts = append(d.mounts, logs) }()
+	case kind == allocdir.Secrets && d.stage != nil && d.rootless:
+		return d.addSecrets(staged, mount)
 	}
-	err := d.add(rootless.StageMount{Name: name, Source: source, IDMapRoot: true}, config.Mount{Destination: destination, Options: []string{"ro", "nosuid", "nodev"}})
+	return d.add(staged, mount)
+}
+
+// addSecrets adds secrets of a rootless task: with root's files as the host user's, and read-only, because what the container's
+// root could write there would be root's on the host.
+func (d *directories) addSecrets(staged rootless.StageMount, mount config.Mount) error {
+	mapped, shown := staged, mount
+	mapped.IDMapRoot = true
+	shown.Options = append(readOnly(mount.Options), "nosuid", "nodev")
+	err := d.add(mapped, shown)
 	if errors.Is(err, rootless.ErrIDMapUnsupported) {
 		d.warnings = append(d.warnings, "This kernel cannot show root's files in secrets to a rootless task (it needs Linux 6.3); files there must be readable to all")
-		return d.add(rootless.StageMount{Name: name, Source: source}, config.Mount{Destination: destination})
+		return d.add(staged, mount)
 	}
 	return err
 }
 
-func (d *directories) addLogsReadOnly(logDir, allocDir string) error {
-	source, err := os.Open(logDir)
-	if errors.Is(err, os.ErrNotExist) {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	err = d.add(rootless.StageMount{Name: "logs", Source: source, ReadOnly: true}, config.Mount{Destination: filepath.Join(allocDir, "logs"), Options: []string{"ro"}})
-	return errors.Join(err, source.Close())
+// readOnly are mount options with which nothing can be written.
+func readOnly(options []string) []string {
+	return append(slices.DeleteFunc(slices.Clone(options), func(option string) bool { return option == "rw" || option == "ro" }), "ro")
 }
 
 // addNomadMount adds a host volume or another mount that Nomad asks for.
@@ -137,7 +153,7 @@ func propagation(mode string) string {
 
 // addVolume adds an entry of the job's volumes. A relative source is looked up inside the allocation's directory,
 // which no symlink leads out of. An absolute one is the host user's to reach: root's reach is not lent to it.
-func (d *directories) addVolume(name string, bind config.Mount, cfg *drivers.TaskConfig, node *node) error {
+func (d *directories) addVolume(name string, bind config.Mount, task string, alloc *allocdir.Dir, node *node) error {
 	if filepath.IsAbs(bind.Source) {
 		if !node.config.Volumes.Enabled {
 			return fmt.Errorf("config option %q: %s: paths outside the task's directory are not allowed on this node (plugin option volumes.enabled)", "volumes", bind.Source)
@@ -145,11 +161,11 @@ func (d *directories) addVolume(name string, bind config.Mount, cfg *drivers.Tas
 		d.mounts = append(d.mounts, bind)
 		return nil
 	}
-	source, err := rootless.OpenBeneath(cfg.AllocDir, filepath.Join(cfg.Name, bind.Source))
+	source, kind, err := alloc.Volume(task, bind.Source)
 	if err != nil {
 		return fmt.Errorf("config option %q: %s: %w", "volumes", bind.Source, err)
 	}
-	return errors.Join(d.add(rootless.StageMount{Name: name, Source: source}, bind), source.Close())
+	return errors.Join(d.addOfAlloc(name, source, kind, bind), source.Close())
 }
 
 // add makes one mount of an open file or directory, staged when there is a stage. Without one the agent is not root,

@@ -3,7 +3,9 @@ package driver
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"os"
 	"sync"
 
 	"github.com/hashicorp/go-hclog"
@@ -13,6 +15,7 @@ import (
 	"github.com/hashicorp/nomad/plugins/drivers"
 	"github.com/hashicorp/nomad/plugins/shared/hclspec"
 
+	"nomad-driver-podman/allocdir"
 	"nomad-driver-podman/cgroupv2"
 	"nomad-driver-podman/driver/config"
 	"nomad-driver-podman/driver/images"
@@ -35,7 +38,8 @@ type Driver struct {
 	drops   sync.Once // starts tellDrops
 	weights *weights
 	cores   *cgroupv2.CPUWatch
-	looks   chan *task // whose cgroups are to be looked at
+	allocs  *allocdir.Guard // nil when this process is not root
+	looks   chan *task      // whose cgroups are to be looked at
 
 	mu   sync.RWMutex
 	node *node
@@ -72,6 +76,11 @@ func New(ctx context.Context, logger hclog.Logger, version string) (*Driver, err
 		looks:   make(chan *task, 256),
 		changed: make(chan struct{}, 1),
 	}
+	if os.Geteuid() == 0 {
+		if driver.allocs, err = allocdir.NewGuard(driver.allocReport); err != nil {
+			return nil, errors.Join(fmt.Errorf("watching the directories of allocations: %w (is fs.inotify.max_user_instances too low?)", err), loop.Close(), cores.Close())
+		}
+	}
 	context.AfterFunc(ctx, driver.close)
 	go driver.shareCores()
 	go driver.runLooks()
@@ -84,6 +93,9 @@ func (d *Driver) close() {
 	}
 	if err := d.cores.Close(); err != nil {
 		d.logger.Warn("closing the watch for reserved cores", "error", err)
+	}
+	if err := d.allocs.Close(); err != nil {
+		d.logger.Warn("closing the watch for directories of allocations", "error", err)
 	}
 	if node := d.current(); node != nil {
 		node.close(d.logger)
@@ -138,6 +150,7 @@ func (d *Driver) SetConfig(cfg *base.Config) error {
 	if err != nil {
 		return err
 	}
+	d.cover(node)
 	d.mu.Lock()
 	earlier := d.node
 	d.node = node

@@ -27,6 +27,7 @@ type intent struct {
 	AllocID   string
 	TaskName  string
 	NodeID    string
+	AllocDir  string
 	HostUID   uint32
 	Socket    string
 	Logged    bool      // the log process may have its log
@@ -41,6 +42,7 @@ func intentOf(cfg *drivers.TaskConfig, endpoint *sockets.Endpoint, logged bool) 
 		AllocID:   cfg.AllocID,
 		TaskName:  cfg.Name,
 		NodeID:    cfg.NodeID,
+		AllocDir:  cfg.AllocDir,
 		HostUID:   endpoint.User().UID,
 		Socket:    endpoint.Name(),
 		Logged:    logged,

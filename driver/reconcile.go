@@ -116,6 +116,7 @@ func (d *Driver) clear(ctx context.Context, n *node, left intent) error {
 	if err = errors.Join(err, d.clearLog(ctx, n, left)); err != nil {
 		return err
 	}
+	d.uncover(n, left.AllocDir)
 	return n.intents.remove(left.Container)
 }
 

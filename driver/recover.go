@@ -47,6 +47,7 @@ func (d *Driver) RecoverTask(handle *drivers.TaskHandle) error {
 		d.claims.release(name)
 		return errors.Join(fmt.Errorf("recovering task %s: it was destroyed", recovered.cfg.ID), recovered.release())
 	}
+	d.closeOffAgain(node, recovered)
 	d.resume(node, recovered)
 	d.keep(recovered)
 	node.learnID(recovered.cfg.NodeID)

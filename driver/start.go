@@ -10,6 +10,7 @@ import (
 	"github.com/hashicorp/nomad/nomad/structs"
 	"github.com/hashicorp/nomad/plugins/drivers"
 
+	"nomad-driver-podman/allocdir"
 	"nomad-driver-podman/cgroupv2"
 	"nomad-driver-podman/driver/config"
 	"nomad-driver-podman/driver/images"
@@ -67,6 +68,9 @@ type start struct {
 	endpoint *sockets.Endpoint
 	client   *sockets.Client
 	dirs     *directories
+	// logsDir is where Nomad has the task's log files, and open lets go of the allocation's directories.
+	logsDir allocdir.ID
+	open    func()
 	// delegation and sharedCPUs are what the host's cgroups can do for the task.
 	delegation cgroupv2.Delegation
 	sharedCPUs string
@@ -221,7 +225,14 @@ func (s *start) ensureImage(ctx context.Context) error {
 	return s.driver.images.Ensure(ctx, s.client, s.endpoint.Path(), s.conf, say)
 }
 
-func (s *start) stageDirectories(context.Context) error {
+func (s *start) stageDirectories(context.Context) (err error) {
+	if s.logsDir, s.open, err = s.driver.closeOff(s.cfg, allocdir.ID{}); err != nil {
+		return err
+	}
+	s.undo = append(s.undo, func(context.Context) error {
+		s.open()
+		return nil
+	})
 	dirs, err := stageDirectories(s.cfg, s.conf.Binds, s.node, s.endpoint)
 	if err != nil {
 		return err
@@ -324,7 +335,7 @@ func (s *start) watch(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	s.task = &task{cfg: s.cfg, endpoint: s.endpoint, taken: closed, unhold: s.unhold, state: taskState{
+	s.task = &task{cfg: s.cfg, endpoint: s.endpoint, taken: closed, unhold: s.unhold, open: s.open, state: taskState{
 		ContainerID: s.id,
 		HostUID:     s.endpoint.User().UID,
 		Socket:      s.endpoint.Name(),
@@ -332,6 +343,7 @@ func (s *start) watch(ctx context.Context) error {
 		StopSignal:  string(container.Config.StopSignal),
 		StartedAt:   time.Now(),
 		Run:         container.State.StartedAt,
+		LogsDir:     s.logsDir,
 		Binds:       s.conf.Binds,
 		Network:     driverNetwork(container, s.spec, s.endpoint.Rootless()),
 	}}

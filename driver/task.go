@@ -11,6 +11,7 @@ import (
 
 	"github.com/hashicorp/nomad/plugins/drivers"
 
+	"nomad-driver-podman/allocdir"
 	"nomad-driver-podman/cgroupv2"
 	"nomad-driver-podman/driver/config"
 	"nomad-driver-podman/driver/spec"
@@ -34,6 +35,8 @@ type taskState struct {
 	Cgroup  string
 	// LogFollowed says that the log process passes the container's log on.
 	LogFollowed bool
+	// LogsDir is the directory that Nomad opens the task's log files in.
+	LogsDir allocdir.ID
 	// Binds are the job's volumes. Nomad keeps a task's driver configuration out of what it gives back at a recovery.
 	Binds []config.Mount
 	// StopSignal is the image's, for jobs that set no kill_signal.
@@ -53,6 +56,8 @@ type task struct {
 
 	// unhold lets go of the endpoint; nil while that is not known.
 	unhold func()
+	// open lets go of the allocation's directories, which are closed to others while a task is there; nil where they are not.
+	open func()
 	// unwatch ends the watch for cores that others reserve; nil without one.
 	unwatch func()
 
@@ -168,7 +173,7 @@ func (t *task) awaitTaken(ctx context.Context) error {
 func (t *task) intent() intent {
 	return intent{
 		Container: spec.ContainerName(t.cfg), TaskID: t.cfg.ID, AllocID: t.cfg.AllocID, TaskName: t.cfg.Name, NodeID: t.cfg.NodeID,
-		HostUID: t.state.HostUID, Socket: t.state.Socket, Logged: t.state.LogFollowed,
+		AllocDir: t.cfg.AllocDir, HostUID: t.state.HostUID, Socket: t.state.Socket, Logged: t.state.LogFollowed,
 	}
 }
 
@@ -292,11 +297,10 @@ func (t *task) release() error {
 	if t.cgroup != nil {
 		errs = append(errs, t.cgroup.Close())
 	}
-	if t.unwatch != nil {
-		t.unwatch()
-	}
-	if t.unhold != nil {
-		t.unhold()
+	for _, letGo := range []func(){t.unwatch, t.open, t.unhold} {
+		if letGo != nil {
+			letGo()
+		}
 	}
 	return errors.Join(errs...)
 }

@@ -31,6 +31,10 @@ type StageMount struct {
 	Source    *os.File // O_PATH descriptor of what to show; stays the caller's
 	ReadOnly  bool
 	IDMapRoot bool // what root owns appears as the user's own; forces read-only, nosuid and nodev
+
+	// ReadOnlyBelow names a directory in Source that is read-only, if it is not empty. Both arrive in the user's mount
+	// namespace as one tree. So nobody there can take the one off the other (mount_namespaces(7), on locked mounts).
+	ReadOnlyBelow string
 }
 
 // NewStage makes the directory of a stage. id is unique among the stages of all users; what a crash left of a
@@ -103,6 +107,9 @@ func (s *Stage) add(m StageMount) (string, error) {
 		return "", fmt.Errorf("fstat: %w", err)
 	}
 	tree, err := s.cloneTree(m)
+	if err == nil && m.ReadOnlyBelow != "" {
+		tree, err = s.joinReadOnly(tree, m)
+	}
 	if err != nil {
 		return "", err
 	}
@@ -148,6 +155,59 @@ func (s *Stage) cloneTree(m StageMount) (int, error) {
 		return -1, errors.Join(fmt.Errorf("mount_setattr: %w", err), unix.Close(tree))
 	}
 	return tree, nil
+}
+
+// joinReadOnly puts what is read-only below m.Source into the detached tree of it, and returns the whole in its place.
+func (s *Stage) joinReadOnly(tree int, m StageMount) (whole int, err error) {
+	defer func() { err = errors.Join(err, unix.Close(tree)) }()
+	below, err := unix.Openat2(int(m.Source.Fd()), m.ReadOnlyBelow, &unix.OpenHow{ //nolint:gosec // a descriptor
+		Flags: unix.O_PATH | unix.O_DIRECTORY | unix.O_CLOEXEC, Resolve: unix.RESOLVE_BENEATH | unix.RESOLVE_NO_SYMLINKS,
+	})
+	if err != nil {
+		return -1, fmt.Errorf("opening %s: %w", m.ReadOnlyBelow, err)
+	}
+	file := os.NewFile(uintptr(below), filepath.Join(m.Source.Name(), m.ReadOnlyBelow)) //nolint:gosec // not negative
+	part, err := s.cloneTree(StageMount{Source: file, ReadOnly: true})
+	if err := errors.Join(err, file.Close()); err != nil {
+		return -1, err
+	}
+	defer func() { err = errors.Join(err, unix.Close(part)) }()
+	// Kernels before 6.15 mount nothing into a detached tree. So they are put together at a place that nobody else sees.
+	err = onThrowawayThread(func() (err error) {
+		whole, err = assemble(tree, part, m.ReadOnlyBelow)
+		return err
+	})
+	return whole, err
+}
+
+// assemble makes a copy of a detached tree with another one mounted at a path in it. It leaves the calling thread in a mount
+// namespace of its own, with tree at stageRoot.
+func assemble(tree, part int, at string) (int, error) {
+	if err := unix.Unshare(unix.CLONE_FS | unix.CLONE_NEWNS); err != nil {
+		return -1, fmt.Errorf("unshare: %w", err)
+	}
+	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
+		return -1, fmt.Errorf("making mounts private: %w", err)
+	}
+	if err := unix.MoveMount(tree, "", unix.AT_FDCWD, stageRoot, unix.MOVE_MOUNT_F_EMPTY_PATH); err != nil {
+		return -1, fmt.Errorf("move_mount to %s: %w", stageRoot, err)
+	}
+	// tree is the attached mount now.
+	place, err := unix.Openat2(tree, at, &unix.OpenHow{
+		Flags: unix.O_PATH | unix.O_DIRECTORY | unix.O_CLOEXEC, Resolve: unix.RESOLVE_BENEATH | unix.RESOLVE_NO_SYMLINKS,
+	})
+	if err != nil {
+		return -1, fmt.Errorf("opening %s: %w", at, err)
+	}
+	err = unix.MoveMount(part, "", place, "", unix.MOVE_MOUNT_F_EMPTY_PATH|unix.MOVE_MOUNT_T_EMPTY_PATH)
+	if err := errors.Join(err, unix.Close(place)); err != nil {
+		return -1, fmt.Errorf("move_mount to %s: %w", at, err)
+	}
+	whole, err := unix.OpenTree(tree, "", unix.AT_EMPTY_PATH|unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC|unix.AT_RECURSIVE)
+	if err != nil {
+		return -1, fmt.Errorf("open_tree: %w", err)
+	}
+	return whole, nil
 }
 
 // Close unmounts everything below the stage and removes its directory. A container that was started meanwhile keeps

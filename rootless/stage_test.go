@@ -134,6 +134,54 @@ func TestInNamespaceStageIDMapped(t *testing.T) {
 	must.NoError(t, stage.Close())
 }
 
+func TestInNamespaceStageReadOnlyBelow(t *testing.T) {
+	needNamespace(t)
+	dir := source(t)
+	logs := filepath.Join(dir.Name(), "logs")
+	must.NoError(t, os.Mkdir(logs, 0o777))
+	must.NoError(t, os.WriteFile(filepath.Join(logs, "log"), []byte("printed"), 0o644))
+	stage, err := NewStage(nobody, "task")
+	must.NoError(t, err)
+	path, err := stage.Add(StageMount{Name: "alloc", Source: dir, ReadOnlyBelow: "logs"})
+	must.NoError(t, err)
+	must.NoError(t, os.WriteFile(filepath.Join(path, "new"), nil, 0o600))
+	must.ErrorIs(t, os.WriteFile(filepath.Join(path, "logs/new"), nil, 0o600), unix.EROFS)
+	text, err := os.ReadFile(filepath.Join(path, "logs/log"))
+	must.NoError(t, err)
+	must.Eq(t, "printed", string(text))
+	must.NoError(t, os.WriteFile(filepath.Join(logs, "later"), nil, 0o600))
+	must.FileExists(t, filepath.Join(path, "logs/later"))
+
+	// In a container the host user is root of a mount namespace of their own, which got both mounts as one.
+	attack := exec.Command("unshare", "--user", "--map-root-user", "--mount", "sh", "-xc", `
+		umount "$1/logs" && exit 1
+		umount -l "$1/logs" && exit 1
+		mount -o remount,bind,rw "$1/logs" && exit 1
+		mount --bind "$1" /mnt && exit 1
+		mv "$1/logs" "$1/moved" && exit 1
+		exit 0`, "sh", path)
+	out, err := attack.CombinedOutput()
+	must.NoError(t, err, must.Sprint(string(out)))
+
+	must.NoError(t, stage.Close())
+	must.Eq(t, 0, mountsBelow(t, stageRoot))
+
+	for name, put := range map[string]func(path string) error{
+		"link": func(path string) error { return os.Symlink("/etc", path) },
+		"FIFO": func(path string) error { return unix.Mkfifo(path, 0o600) },
+		"none": func(string) error { return nil },
+	} {
+		must.NoError(t, os.RemoveAll(logs))
+		must.NoError(t, put(logs))
+		stage, err := NewStage(nobody, "task")
+		must.NoError(t, err)
+		_, err = stage.Add(StageMount{Name: "alloc", Source: dir, ReadOnlyBelow: "logs"})
+		must.Error(t, err, must.Sprint(name))
+		must.NoError(t, stage.Close())
+		must.Eq(t, 0, mountsBelow(t, stageRoot))
+	}
+}
+
 func TestInNamespaceStageAfterCrash(t *testing.T) {
 	needNamespace(t)
 	dir := source(t)

@@ -1,0 +1,155 @@
+package allocdir
+
+import (
+	"errors"
+	"fmt"
+	"os"
+
+	"golang.org/x/sys/unix"
+)
+
+// ErrReplaced is wrapped when another directory is in the place of an allocation's logs. Nomad would open files there as root.
+var ErrReplaced = errors.New("alloc/logs was replaced by something else")
+
+// Modes of what root alone may change. Tasks make files in alloc, but nobody removes or renames what somebody else owns there
+// (the sticky bit, inode(7)); logs are root's.
+const (
+	sharedMode = unix.S_ISVTX | 0o777
+	logsMode   = 0o755
+)
+
+// closed is an allocation whose shared directory and logs are root's. Nomad undoes that: it gives them to nobody again, for
+// everybody to write, at each start of the agent.
+type closed struct {
+	path         string
+	shared, logs *os.File
+	id           ID // of logs
+}
+
+// closeOff takes the two directories from everybody but root, and removes from the logs what nobody but an attacker has put there.
+// was is the ID of the logs when they were closed before, else zero. What was removed is told by name.
+func closeOff(path string, was ID) (_ *closed, removed []string, err error) {
+	dir, err := Open(path)
+	if err != nil {
+		return nil, nil, err
+	}
+	defer func() { err = errors.Join(err, dir.Close()) }()
+	c := &closed{path: path}
+	if c.shared, err = open(dir.root, shared, unix.O_RDONLY); err != nil {
+		return nil, nil, err
+	}
+	// Now that nobody else can rename anything in it, what is called logs stays so.
+	if _, err := own(c.shared, sharedMode); err != nil {
+		return nil, nil, errors.Join(err, c.close())
+	}
+	if c.logs, err = open(c.shared, LogsName, unix.O_RDONLY); err != nil {
+		return nil, nil, errors.Join(fmt.Errorf("%w: %w", ErrReplaced, err), c.close())
+	}
+	if c.id, err = idOf(c.logs); err == nil && was != (ID{}) && was != c.id {
+		err = fmt.Errorf("%s: %w", c.logs.Name(), ErrReplaced)
+	}
+	if err == nil {
+		removed, err = c.restore(true)
+	}
+	if err != nil {
+		return nil, removed, errors.Join(err, c.close())
+	}
+	return c, removed, nil
+}
+
+// restore closes the directories again when somebody has opened them, and then looks at what has happened to the logs meanwhile.
+func (c *closed) restore(look bool) (removed []string, err error) {
+	for _, dir := range []struct {
+		file *os.File
+		mode uint32
+	}{{c.shared, sharedMode}, {c.logs, logsMode}} {
+		changed, err := own(dir.file, dir.mode)
+		if err != nil {
+			return nil, err
+		}
+		look = look || changed
+	}
+	if !look {
+		return nil, nil
+	}
+	var st unix.Stat_t
+	if err := unix.Fstatat(int(c.shared.Fd()), LogsName, &st, unix.AT_SYMLINK_NOFOLLOW); err != nil { //nolint:gosec // a descriptor
+		return nil, fmt.Errorf("%s: %w: %w", c.logs.Name(), ErrReplaced, err)
+	}
+	if (ID{Dev: st.Dev, Ino: st.Ino}) != c.id {
+		return nil, fmt.Errorf("%s: %w", c.logs.Name(), ErrReplaced)
+	}
+	return sweep(c.logs)
+}
+
+func (c *closed) close() error {
+	var errs []error
+	for _, dir := range []*os.File{c.shared, c.logs} {
+		if dir != nil {
+			errs = append(errs, dir.Close())
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// own makes a directory root's, with this mode, and tells whether it was not.
+func own(dir *os.File, mode uint32) (changed bool, err error) {
+	fd := int(dir.Fd()) //nolint:gosec // a descriptor
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil {
+		return false, fmt.Errorf("%s: fstat: %w", dir.Name(), err)
+	}
+	if st.Uid == 0 && st.Gid == 0 && st.Mode&0o7777 == mode {
+		return false, nil
+	}
+	// The mode first: it is what lets everybody in.
+	if err := unix.Fchmod(fd, mode); err != nil {
+		return true, fmt.Errorf("%s: fchmod: %w", dir.Name(), err)
+	}
+	if err := unix.Fchown(fd, 0, 0); err != nil {
+		return true, fmt.Errorf("%s: fchown: %w", dir.Name(), err)
+	}
+	return true, nil
+}
+
+// sweep removes from Nomad's log files what could lead root elsewhere, or make it wait: links, files with another name, FIFOs
+// that are not root's, and all that is neither file nor FIFO. A directory with something in it stays: root opens nothing below.
+// Files of other users stay, too: tasks of other drivers have written them, and root only appends to them.
+func sweep(logs *os.File) (removed []string, err error) {
+	fd := int(logs.Fd()) //nolint:gosec // a descriptor
+	if _, err := logs.Seek(0, 0); err != nil {
+		return nil, err
+	}
+	names, err := logs.Readdirnames(-1)
+	if err != nil {
+		return nil, err
+	}
+	var errs []error
+	for _, name := range names {
+		var st unix.Stat_t
+		if err := unix.Fstatat(fd, name, &st, unix.AT_SYMLINK_NOFOLLOW); err != nil {
+			continue // it is gone
+		}
+		flags := 0
+		switch st.Mode & unix.S_IFMT {
+		case unix.S_IFREG:
+			if st.Nlink == 1 {
+				continue
+			}
+		case unix.S_IFIFO:
+			if st.Uid == 0 {
+				continue
+			}
+		case unix.S_IFDIR:
+			flags = unix.AT_REMOVEDIR
+		}
+		switch err := unix.Unlinkat(fd, name, flags); err {
+		case nil:
+			removed = append(removed, name)
+		case unix.ENOENT, unix.ENOTEMPTY:
+		default:
+			errs = append(errs, fmt.Errorf("removing %q from %s: %w", name, logs.Name(), err))
+		}
+	}
+	return removed, errors.Join(errs...)
+}

@@ -1,0 +1,80 @@
+package allocdir
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"golang.org/x/sys/unix"
+)
+
+// stNoSymFollow is the flag of a mount over whose links nobody goes (ST_NOSYMFOLLOW, include/linux/statfs.h).
+const stNoSymFollow = 0x2000
+
+// Cover mounts an allocation's shared directory over itself so that nobody who goes there by its path follows a link
+// (MOUNT_ATTR_NOSYMFOLLOW, mount_setattr(2), Linux 5.14). It stands while an agent starts: that opens the directory to
+// everybody again, and goes by paths in it as root. Tasks that run have mounts of their own.
+func Cover(path string) error {
+	return withShared(path, func(dir *os.File) error {
+		fd := int(dir.Fd()) //nolint:gosec // a descriptor
+		tree, err := unix.OpenTree(fd, "", unix.AT_EMPTY_PATH|unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC)
+		if err != nil {
+			return fmt.Errorf("covering %s: open_tree: %w", dir.Name(), err)
+		}
+		attr := &unix.MountAttr{Attr_set: unix.MOUNT_ATTR_NOSYMFOLLOW, Propagation: unix.MS_PRIVATE}
+		if err = unix.MountSetattr(tree, "", unix.AT_EMPTY_PATH, attr); err != nil {
+			err = fmt.Errorf("covering %s: mount_setattr: %w", dir.Name(), err)
+		} else if err = unix.MoveMount(tree, "", fd, "", unix.MOVE_MOUNT_F_EMPTY_PATH|unix.MOVE_MOUNT_T_EMPTY_PATH); err != nil {
+			err = fmt.Errorf("covering %s: move_mount: %w", dir.Name(), err)
+		}
+		return errors.Join(err, unix.Close(tree))
+	}, false)
+}
+
+// Uncover ends Cover. Where nothing is covered it does nothing.
+func Uncover(path string) error {
+	return withShared(path, func(dir *os.File) error {
+		// The way is root's up to here.
+		if err := unix.Unmount(filepath.Join(path, shared), unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW); err != nil {
+			return fmt.Errorf("uncovering %s: %w", dir.Name(), err)
+		}
+		return nil
+	}, true)
+}
+
+// withShared calls do for an allocation's shared directory when it is covered, or is not, as asked for. Where the allocation's
+// own directory follows no links already there is never anything to do.
+func withShared(path string, do func(*os.File) error, covered bool) error {
+	alloc, err := Open(path)
+	if errors.Is(err, unix.ENOENT) {
+		return nil // Nomad has removed it
+	}
+	if err != nil {
+		return err
+	}
+	defer func() { _ = alloc.Close() }()
+	if everywhere, err := followsNoLinks(alloc.root); everywhere || err != nil {
+		return err
+	}
+	dir, err := alloc.Shared()
+	if errors.Is(err, unix.ENOENT) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	is, err := followsNoLinks(dir)
+	if err == nil && is == covered {
+		err = do(dir)
+	}
+	return errors.Join(err, dir.Close())
+}
+
+func followsNoLinks(dir *os.File) (bool, error) {
+	var fs unix.Statfs_t
+	if err := unix.Fstatfs(int(dir.Fd()), &fs); err != nil { //nolint:gosec // a descriptor
+		return false, fmt.Errorf("%s: fstatfs: %w", dir.Name(), err)
+	}
+	return fs.Flags&stNoSymFollow != 0, nil
+}
