@@ -43,13 +43,13 @@ func closeOff(path string, was ID) (_ *closed, removed []string, err error) {
 		return nil, nil, errors.Join(err, c.close())
 	}
 	if c.logs, err = open(c.shared, LogsName, unix.O_RDONLY); err != nil {
-		return nil, nil, errors.Join(fmt.Errorf("%w: %w", ErrReplaced, err), c.close())
+		return nil, nil, errors.Join(c.replaced(err), c.close())
 	}
-	if c.id, err = idOf(c.logs); err == nil && was != (ID{}) && was != c.id {
-		err = fmt.Errorf("%s: %w", c.logs.Name(), ErrReplaced)
-	}
-	if err == nil {
+	if c.id, err = idOf(c.logs); err == nil {
 		removed, err = c.restore(true)
+	}
+	if err == nil && was != (ID{}) && was != c.id {
+		err = c.replaced(nil)
 	}
 	if err != nil {
 		return nil, removed, errors.Join(err, c.close())
@@ -74,12 +74,28 @@ func (c *closed) restore(look bool) (removed []string, err error) {
 	}
 	var st unix.Stat_t
 	if err := unix.Fstatat(int(c.shared.Fd()), LogsName, &st, unix.AT_SYMLINK_NOFOLLOW); err != nil { //nolint:gosec // a descriptor
-		return nil, fmt.Errorf("%s: %w: %w", c.logs.Name(), ErrReplaced, err)
+		return nil, c.replaced(err)
 	}
 	if (ID{Dev: st.Dev, Ino: st.Ino}) != c.id {
-		return nil, fmt.Errorf("%s: %w", c.logs.Name(), ErrReplaced)
+		return nil, c.replaced(nil)
 	}
 	return sweep(c.logs)
+}
+
+// replaced is the error for what is in the place of the logs. That leads root nowhere any more: a directory is root's now, and
+// anything else is gone.
+func (c *closed) replaced(why error) error {
+	errs := []error{fmt.Errorf("%s: %w", c.path, ErrReplaced), why}
+	now, err := open(c.shared, LogsName, unix.O_RDONLY)
+	switch {
+	case err == nil:
+		_, err := own(now, logsMode)
+		_, sweepErr := sweep(now)
+		errs = append(errs, err, sweepErr, now.Close())
+	case !errors.Is(err, unix.ENOENT):
+		errs = append(errs, unix.Unlinkat(int(c.shared.Fd()), LogsName, 0)) //nolint:gosec // a descriptor
+	}
+	return errors.Join(errs...)
 }
 
 func (c *closed) close() error {

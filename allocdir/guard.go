@@ -85,7 +85,7 @@ func (g *Guard) Hold(path string, was ID) (id ID, removed []string, release func
 	if found {
 		removed, err = a.restore(true)
 		if err == nil && was != (ID{}) && was != a.id {
-			err = fmt.Errorf("%s: %w", a.logs.Name(), ErrReplaced)
+			err = a.replaced(nil)
 		}
 		if err != nil {
 			return ID{}, removed, nil, err

@@ -1,6 +1,7 @@
 package allocdir
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"slices"
@@ -143,7 +144,9 @@ func TestGuardSweeps(t *testing.T) {
 
 func TestGuardSeesOtherLogs(t *testing.T) {
 	for name, put := range map[string]func(path string) error{
-		"directory": func(path string) error { return os.Mkdir(path, 0o777) },
+		"directory": func(path string) error {
+			return errors.Join(os.Mkdir(path, 0o777), os.Symlink("/etc/shadow", filepath.Join(path, "web.stdout.0")))
+		},
 		"link":      func(path string) error { return os.Symlink("/etc", path) },
 		"link back": func(path string) error { return os.Symlink("logs.was", path) },
 		"nothing":   func(string) error { return nil },
@@ -160,10 +163,17 @@ func TestGuardSeesOtherLogs(t *testing.T) {
 			must.ErrorIs(t, err, ErrReplaced)
 			release()
 
+			// What is there now leads nowhere.
+			info, err := os.Lstat(filepath.Join(path, "alloc/logs"))
+			if err == nil {
+				must.Eq(t, os.ModeDir|0o755, info.Mode())
+				must.FileNotExists(t, filepath.Join(path, "alloc/logs/web.stdout.0"))
+			}
+
 			// Another process of the driver's recovers the task.
 			_, _, _, err = guard.Hold(path, id)
 			must.ErrorIs(t, err, ErrReplaced)
-			must.ErrorContains(t, err, filepath.Join(path, "alloc/logs"))
+			must.ErrorContains(t, err, path)
 		})
 	}
 }

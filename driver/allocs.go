@@ -41,7 +41,6 @@ func (d *Driver) agentStarted(n *node, t *task) {
 	d.tellRemoved(t.cfg, removed)
 	if err != nil {
 		d.cannotCloseOff(n, t, err)
-		return
 	}
 	d.uncover(n, t.cfg.AllocDir)
 }
@@ -63,11 +62,11 @@ func (d *Driver) allocReport(report allocdir.Report) {
 // cannotCloseOff ends a task whose log directory was replaced: the agent would open files there as root. Where that is not
 // sure the task goes on.
 func (d *Driver) cannotCloseOff(n *node, t *task, err error) {
-	d.logger.Error("the directories of a task's allocation cannot be closed to others", "task", t.cfg.ID, "error", err)
+	d.logger.Error("the directories of a task's allocation were not closed to others", "task", t.cfg.ID, "error", err)
 	if !errors.Is(err, allocdir.ErrReplaced) {
 		return
 	}
-	t.setFate(fmt.Errorf("it was killed because %w, where the agent opens files as root", err))
+	t.setFate(fmt.Errorf("it was killed because %w, and the agent opens files there as root", allocdir.ErrReplaced))
 	n.background.Go(func() {
 		if t.awaitTaken(n.ctx) != nil || t.process == nil {
 			return

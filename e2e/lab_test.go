@@ -26,6 +26,10 @@ func TestMain(m *testing.M) {
 		fmt.Fprintln(os.Stderr, lieAndServe(victims))
 		os.Exit(1)
 	}
+	if shared := os.Getenv(racerEnv); shared != "" {
+		fmt.Fprintln(os.Stderr, race(shared))
+		os.Exit(1)
+	}
 	client, err := api.NewClient(api.DefaultConfig())
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)

@@ -11,6 +11,11 @@ machine "liar" {
   full = ["TestLiarMore"]
 }
 
+machine "hostile" {
+  test = ["TestHostileJobs", "TestHostileRaces"]
+  full = ["TestHostileRacesMany"]
+}
+
 machine "options" {
   test = [
     "TestAgentConfig",

@@ -17,6 +17,7 @@ import (
 
 	"github.com/hashicorp/go-hclog"
 	"github.com/hashicorp/go-plugin"
+	"github.com/hashicorp/nomad/client/allocdir"
 	"github.com/hashicorp/nomad/helper/uuid"
 	"github.com/hashicorp/nomad/nomad/structs"
 	"github.com/hashicorp/nomad/plugins/base"
@@ -82,12 +83,13 @@ func taskConfig(t *testing.T, config map[string]any) (*drivers.TaskConfig, *outp
 			},
 			LinuxResources: &drivers.LinuxResources{CPUShares: 20, MemoryLimitBytes: 32 << 20},
 		},
-		AllocDir: t.TempDir(),
 	}
+	alloc := allocdir.NewAllocDir(hclog.NewNullLogger(), t.TempDir(), allocID)
+	t.Cleanup(func() { must.NoError(t, alloc.Destroy()) })
+	must.NoError(t, alloc.Build())
+	must.NoError(t, alloc.NewTaskDir(cfg.Name).Build(false, nil))
+	cfg.AllocDir = alloc.AllocDir
 	dirs := cfg.TaskDir()
-	for _, dir := range []string{dirs.LogDir, dirs.LocalDir, dirs.SecretsDir} {
-		must.NoError(t, os.MkdirAll(dir, 0o777))
-	}
 	cfg.StdoutPath = filepath.Join(dirs.LogDir, ".task.stdout.fifo")
 	cfg.StderrPath = filepath.Join(dirs.LogDir, ".task.stderr.fifo")
 	out := &output{}

@@ -1,0 +1,105 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"syscall"
+	"testing"
+
+	"github.com/hashicorp/nomad/api"
+	"github.com/shoenig/test/must"
+)
+
+// What a job's author can write down leads root nowhere.
+func TestHostileJobs(t *testing.T) {
+	j := run(t, "hostile")
+
+	for _, group := range []string{"plain", "logs", "shared", "capable", "privileged"} {
+		t.Run(group, func(t *testing.T) {
+			alloc, state := j.dead(t, group)
+			must.False(t, state.Failed, must.Sprint(events(state)))
+			must.Eq(t, "", string(j.log(t, alloc, group, "stderr")))
+			must.FileNotExists(t, "/etc/e2e-hostile-"+group)
+			// The collector has gone on to another file, which shows that there was something to win.
+			rotated := filepath.Join(allocDir(alloc.ID), "alloc/logs", group+".stdout.1")
+			info, err := os.Lstat(rotated)
+			must.NoError(t, err)
+			must.True(t, info.Mode().IsRegular(), must.Sprint(info.Mode()))
+			owner, ok := info.Sys().(*syscall.Stat_t)
+			must.True(t, ok)
+			must.Eq(t, 0, owner.Uid)
+		})
+	}
+
+	for group, why := range map[string]string{
+		"taskdir":  `config option "volumes": .: this is the task's directory`,
+		"allocdir": `config option "volumes": local/..: this is the task's directory`,
+		"private":  `config option "volumes": private: this is in a directory that Nomad keeps to itself`,
+	} {
+		t.Run(group, func(t *testing.T) {
+			_, state := j.dead(t, group)
+			must.True(t, state.Failed)
+			must.StrContains(t, events(state), why)
+		})
+	}
+}
+
+// At each start of the agent Nomad opens alloc and alloc/logs to everybody again. A program of the host user's that waits for
+// that with a descriptor of theirs gets no file of root's written.
+func TestHostileRaces(t *testing.T) { testRaces(t, 3) }
+
+func TestHostileRacesMany(t *testing.T) { testRaces(t, 20) }
+
+func testRaces(t *testing.T, restarts int) {
+	const untouched = "untouched"
+	must.NoError(t, os.WriteFile(prize, []byte(untouched), 0o600))
+	t.Cleanup(func() { must.NoError(t, os.Remove(prize)) })
+	j := run(t, "racer")
+	alloc := j.running(t, "racer")
+	startRacer(t, alloc)
+	config, err := os.ReadFile(pluginConfig)
+	must.NoError(t, err)
+
+	for range restarts {
+		restartAgent(t, config)
+		j.running(t, "racer")
+		info, err := os.Stat(prize)
+		must.NoError(t, err)
+		must.Eq(t, 0o600, info.Mode())
+		owner, ok := info.Sys().(*syscall.Stat_t)
+		must.True(t, ok)
+		must.Eq(t, 0, owner.Uid)
+		text, err := os.ReadFile(prize)
+		must.NoError(t, err)
+		must.Eq(t, untouched, string(text))
+	}
+
+	text, err := os.ReadFile(filepath.Join(racerDir, "raced"))
+	must.NoError(t, err)
+	t.Logf("the racer: %s", text)
+	var seen raced
+	must.NoError(t, json.Unmarshal(text, &seen))
+	must.Positive(t, len(seen.Windows), must.Sprint("the racer never saw its directories open, so that this test shows nothing"))
+}
+
+// startRacer runs this program as team-a, as the racer, until the test ends.
+func startRacer(t *testing.T, alloc *api.Allocation) {
+	t.Helper()
+	program, err := os.Executable()
+	must.NoError(t, err)
+	// By way of the container, whose processes are the user's to look into.
+	shared := fmt.Sprintf("/proc/%d/root/alloc", teamA.container(t, alloc, "racer").State.Pid)
+	command(t, "systemd-run", "--quiet", "--uid="+teamA.name, "--unit=e2e-racer", "--setenv="+racerEnv+"="+shared, program)
+	t.Cleanup(func() {
+		command(t, "systemctl", "stop", "e2e-racer")
+		must.NoError(t, os.RemoveAll(racerDir))
+	})
+	eventually(t, "the racer", func() error {
+		_, err := os.Stat(filepath.Join(racerDir, "raced"))
+		return err
+	})
+}
