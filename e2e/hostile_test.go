@@ -103,3 +103,11 @@ func startRacer(t *testing.T, alloc *api.Allocation) {
 		return err
 	})
 }
+
+// Tasks of different host users share a group's files, and keep what they have at the top of alloc.
+func TestSharedDirectory(t *testing.T) {
+	j := run(t, "shared")
+	said := j.succeeded(t, "second")
+	must.Eq(t, "read: yes\nmake: yes\nappend: yes\nremove: no\nrename: no\nrename a directory: no\n"+
+		"write in a directory: yes\nremove in a directory: yes\nremove in data: yes\n", said)
+}

@@ -60,6 +60,7 @@ func liesAbout(pids map[string]int, victim container) []toldLie {
 		{name: "body-of-a-gib", says: "answer too large", more: true},
 		{name: "body-no-json", says: "reading the answer: invalid character '<'"},
 		{name: "body-number", says: "reading the answer: json: cannot unmarshal number", more: true},
+		{name: "mounts-of-nothings"},
 		{name: "wait"},
 		{name: "exec-pid"},
 	}
@@ -136,6 +137,17 @@ func testLiar(t *testing.T, more bool) {
 				return fmt.Errorf("there are %v", left)
 			}
 			return nil
+		})
+	})
+	t.Run("lists", func(t *testing.T) {
+		// The driver asks for one when Nomad has had the time to take up its tasks.
+		eventually(t, "the driver to ask for the liar's containers", func() error {
+			for _, request := range recorded(t) {
+				if strings.Contains(request.Path, "/containers/json?") {
+					return nil
+				}
+			}
+			return errors.New("it has not")
 		})
 	})
 	t.Run("nobody else was harmed", func(t *testing.T) {

@@ -74,12 +74,18 @@ var lies = map[string]lie{
 	"body-no-json":  {answers: map[string]http.HandlerFunc{"json": noJSON}},
 	"body-number":   {answers: map[string]http.HandlerFunc{"json": longNumber}},
 
+	"mounts-of-nothings": {changes: map[string]change{"json": set(nothings, "Mounts")}},
+
 	"wait":     {answers: map[string]http.HandlerFunc{"wait": zero}},
 	"exec-pid": {changes: map[string]change{"exec-json": func(v victims, answer map[string]any) { answer["Running"], answer["Pid"] = true, v.PIDs["root"] }}},
 
 	"too-old": {changes: map[string]change{"info": set("1.0.0", "version", "APIVersion")}},
 	"too-new": {changes: map[string]change{"info": set("99.0.0", "version", "APIVersion")}},
+	"liar":    {answers: map[string]http.HandlerFunc{"list": listOfNothings}},
 }
+
+// nothings are so many empty objects that they take thirty times as much memory as text, where each becomes a container.
+var nothings = json.RawMessage("[" + strings.Repeat("{},", 1<<20) + "{}]")
 
 // lie is what is not true of a container's answers, by the requests' last words.
 type lie struct {
@@ -145,6 +151,8 @@ func gibibyte(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Content-Length", strconv.Itoa(1<<30))
 	endless(w, r)
 }
+
+func listOfNothings(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write(nothings) }
 
 func zero(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "0") }
 
@@ -244,7 +252,10 @@ func (l *liar) handler(socket string) http.Handler {
 		}
 		r.Body = io.NopCloser(bytes.NewReader(body))
 		verb, name := l.about(r, body)
-		if verb == "info" {
+		if strings.HasSuffix(r.URL.Path, "/containers/json") {
+			verb = "list"
+		}
+		if verb == "info" || verb == "list" {
 			name = socket
 		}
 		l.record(r, body)

@@ -12,7 +12,7 @@ machine "liar" {
 }
 
 machine "hostile" {
-  test = ["TestHostileJobs", "TestHostileRaces"]
+  test = ["TestHostileJobs", "TestHostileRaces", "TestSharedDirectory"]
   full = ["TestHostileRacesMany"]
 }
 

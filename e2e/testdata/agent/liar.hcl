@@ -1,6 +1,11 @@
 # The sockets of the liar are files of team-d's.
 plugin "nomad-driver-podman" {
   config {
+    gc {
+      dangling_containers {
+        creation_grace = "1m" # soon the driver asks for lists of containers
+      }
+    }
     socket {
       host_user = "team-a"
     }
