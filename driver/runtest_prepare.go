@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/hashicorp/go-hclog"
+	"github.com/hashicorp/nomad/client/allocdir"
 	"github.com/hashicorp/nomad/helper/uuid"
 	"github.com/hashicorp/nomad/nomad/structs"
 	"github.com/hashicorp/nomad/plugins/drivers"
@@ -162,18 +163,14 @@ func (r *runTest) makeDirectories(context.Context) error {
 			},
 			LinuxResources: &drivers.LinuxResources{},
 		},
-		AllocDir: filepath.Join(r.dir, "alloc"),
+	}
+	alloc := allocdir.NewAllocDir(hclog.NewNullLogger(), r.dir, allocID)
+	r.cfg.AllocDir = alloc.AllocDir
+	r.finally(func(context.Context) error { return alloc.Destroy() })
+	if err := errors.Join(alloc.Build(), alloc.NewTaskDir(runTestName).Build(false, nil)); err != nil {
+		return err
 	}
 	dirs := r.cfg.TaskDir()
-	for _, dir := range []string{dirs.SharedAllocDir, dirs.LogDir, dirs.LocalDir, dirs.SecretsDir} {
-		err := os.MkdirAll(dir, 0o755) //nolint:gosec // below one that is closed
-		if err == nil {
-			err = os.Chmod(dir, 0o777) //nolint:gosec // as Nomad does, also with a umask
-		}
-		if err != nil {
-			return err
-		}
-	}
 	r.secret = uuid.Generate()
 	secret := filepath.Join(dirs.SecretsDir, secretFile)
 	if err := os.WriteFile(secret, []byte(r.secret), 0o600); err != nil {
