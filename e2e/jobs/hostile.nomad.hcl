@@ -51,7 +51,7 @@ job "hostile" {
                   did "linked in $dir" ln -s /etc/e2e-hostile-$NOMAD_TASK_NAME $dir/$NOMAD_TASK_NAME.stdout.1
                 done
               done
-              yes "what root must not write elsewhere" | head -c 3000000
+              yes "what root must not write elsewhere" | head -c 1500000
             SH
             ]
           }
