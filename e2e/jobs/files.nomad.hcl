@@ -17,6 +17,7 @@ job "files" {
           try 'write logs' 'echo written >/alloc/logs/file'
           try 'remove logs' 'rm /alloc/logs/*'
           try 'list logs' 'ls /alloc/logs | grep -q stdout'
+          echo "nosuid and nodev: $(grep -cE '^[^ ]+ /(alloc|local|secrets) [^ ]+ r[ow],nosuid,nodev' /proc/mounts)"
           echo "once: $(cat /secrets/once)"
           echo "later: $(cat /secrets/later)"
           until grep -q second /secrets/later; do usleep 100000; done
