@@ -49,6 +49,10 @@ func TestFiles(t *testing.T) {
 		}
 	})
 
+	t.Run("root's group in the container reads what Nomad lets root's group read", func(t *testing.T) {
+		must.Eq(t, "for root's group", j.succeeded(t, "group"))
+	})
+
 	t.Run("a secret that root renders later is read, too", func(t *testing.T) {
 		variable.Items["text"] = "second text"
 		_, _, err := nomad.Variables().Update(variable, nil)

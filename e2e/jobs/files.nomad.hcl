@@ -44,5 +44,27 @@ job "files" {
         memory = 32
       }
     }
+
+    # Is neither root nor the owner of the file, but has root's group.
+    task "group" {
+      driver = "podman"
+      user   = "1001:0"
+
+      config {
+        image   = "busybox"
+        command = "cat"
+        args    = ["/secrets/token"]
+      }
+
+      template {
+        data        = "for root's group"
+        destination = "secrets/token"
+        perms       = "0640"
+      }
+
+      resources {
+        memory = 32
+      }
+    }
   }
 }
