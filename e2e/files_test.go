@@ -28,7 +28,8 @@ func TestFiles(t *testing.T) {
 	variable, _, err := nomad.Variables().Create(variable, nil)
 	must.NoError(t, err)
 
-	spies := spy(t, teamB.uid, lookupUID(t, "nobody"))
+	strangers := []*syscall.Credential{as(teamB.uid, teamB.uid), as(teamB.uid, teamA.uid), as(lookupUID(t, "nobody"), teamB.uid, teamA.uid)}
+	spies := spy(t, strangers...)
 	j := run(t, "files")
 	alloc := j.running(t, "files")
 	seen := spies.stop()
@@ -37,7 +38,7 @@ func TestFiles(t *testing.T) {
 		said := j.prints(t, "files", "later: first text")
 		for _, want := range []string{
 			"write local: yes", "write alloc: yes", "write secrets: no", "write logs: no", "remove logs: no",
-			"list logs: yes", "once: root wrote this",
+			"list logs: yes", "nosuid and nodev: 3", "once: root wrote this",
 		} {
 			must.StrContains(t, said, want+"\n")
 		}
@@ -46,6 +47,10 @@ func TestFiles(t *testing.T) {
 			must.NoError(t, err)
 			must.Eq(t, "written\n", string(content))
 		}
+	})
+
+	t.Run("root's group in the container reads what Nomad lets root's group read", func(t *testing.T) {
+		must.Eq(t, "for root's group", j.succeeded(t, "group"))
 	})
 
 	t.Run("a secret that root renders later is read, too", func(t *testing.T) {
@@ -69,23 +74,34 @@ func TestFiles(t *testing.T) {
 		must.Eq(t, nil, seen.reached)
 	})
 
+	t.Run("what is shown to the host user lends no rights", func(t *testing.T) { must.Eq(t, nil, seen.lending) })
+
 	t.Run("nor afterwards", func(t *testing.T) {
 		must.SliceEmpty(t, stagingMounts(t))
 		stage, err := os.ReadDir(stageDir)
 		must.NoError(t, err)
 		must.SliceEmpty(t, stage)
-		for _, uid := range []int{teamB.uid, lookupUID(t, "nobody")} {
-			must.Eq(t, nil, reach(uid, stageDir))
+		for _, who := range strangers {
+			must.Eq(t, nil, reach(who, stageDir))
 		}
-		for _, uid := range []int{teamA.uid, teamB.uid, lookupUID(t, "nobody")} {
-			must.Eq(t, nil, reach(uid, allocDir(alloc.ID), filepath.Join(allocDir(alloc.ID), "files", "secrets")))
+		for _, who := range append(strangers, as(teamA.uid, teamA.uid)) {
+			must.Eq(t, nil, reach(who, allocDir(alloc.ID), filepath.Join(allocDir(alloc.ID), "files", "secrets")))
 		}
 	})
 }
 
+// as is a user with a primary group and others.
+func as(uid, gid int, groups ...int) *syscall.Credential {
+	who := &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}
+	for _, group := range groups {
+		who.Groups = append(who.Groups, uint32(group))
+	}
+	return who
+}
+
 // spies are users who try to look into staging mounts while they exist.
 type spies struct {
-	uids []int
+	who  []*syscall.Credential
 	end  *os.File
 	done sync.WaitGroup
 	seen sight
@@ -93,17 +109,17 @@ type spies struct {
 	t    *testing.T
 }
 
-// sight is which staging mounts there were, and what the spies could open of them.
-type sight struct{ mounts, reached []string }
+// sight is which staging mounts there were, what the spies could open of them, and which ones programs can get rights from.
+type sight struct{ mounts, reached, lending []string }
 
 // spy watches the mounts of the host until stop. The kernel tells when they change (proc_pid_mountinfo(5)).
-func spy(t *testing.T, uids ...int) *spies {
+func spy(t *testing.T, who ...*syscall.Credential) *spies {
 	t.Helper()
 	reader, writer, err := os.Pipe()
 	must.NoError(t, err)
 	table, err := os.Open("/proc/1/mountinfo")
 	must.NoError(t, err)
-	s := &spies{uids: uids, end: writer, t: t}
+	s := &spies{who: who, end: writer, t: t}
 	s.done.Go(func() {
 		defer table.Close()
 		defer reader.Close()
@@ -131,18 +147,22 @@ func (s *spies) look() {
 	}
 	var dirs []string
 	for line := range strings.Lines(string(content)) {
-		target := strings.Fields(line)[4]
+		fields := strings.Fields(line)
+		target, options := fields[4], strings.Split(fields[5], ",")
 		if !strings.HasPrefix(target, "/run/nomad-podman/stage/") || slices.Contains(s.seen.mounts, target) {
 			continue
 		}
 		s.seen.mounts = append(s.seen.mounts, target)
+		if !slices.Contains(options, "nosuid") || !slices.Contains(options, "nodev") {
+			s.seen.lending = append(s.seen.lending, strings.TrimSpace(line))
+		}
 		dirs = append(dirs, target, filepath.Dir(target), filepath.Dir(filepath.Dir(target)))
 	}
 	if len(dirs) == 0 {
 		return
 	}
-	for _, uid := range s.uids {
-		s.seen.reached = append(s.seen.reached, reach(uid, dirs...)...)
+	for _, who := range s.who {
+		s.seen.reached = append(s.seen.reached, reach(who, dirs...)...)
 	}
 }
 
@@ -159,16 +179,16 @@ func (s *spies) stop() sight {
 }
 
 // reach returns which of the directories a user can list. All are tried at once: staging mounts are there for a moment only.
-func reach(uid int, dirs ...string) []string {
+func reach(who *syscall.Credential, dirs ...string) []string {
 	cmd := exec.Command("ls", append([]string{"-la"}, dirs...)...)
-	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uint32(uid), Gid: uint32(uid)}}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: who}
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr
 	err := cmd.Run()
 	var reached []string
 	for _, dir := range dirs {
 		if err == nil || !strings.Contains(stderr.String(), "'"+dir+"': Permission denied") {
-			reached = append(reached, fmt.Sprintf("UID %d: ls %s: %v: %s", uid, dir, err, strings.TrimSpace(stderr.String())))
+			reached = append(reached, fmt.Sprintf("%v: ls %s: %v: %s", *who, dir, err, strings.TrimSpace(stderr.String())))
 		}
 	}
 	return reached

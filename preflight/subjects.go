@@ -204,6 +204,12 @@ func (s *subjects) userLooks(user rootless.User, endpoint *sockets.Endpoint, ref
 	return []look{
 		one("account", name, func() finding.Finding { return findAccount(name, refused) }),
 		one("home", name, user.FindHome),
+		one("staging", name, func() finding.Finding {
+			if !s.self.IsRoot() {
+				return finding.Skip("staging", name, "an agent of this user's own shows nothing to others")
+			}
+			return user.FindStaging()
+		}),
 		one("space", name, user.FindSpace),
 		ids,
 		several(name, func(ctx context.Context) []finding.Finding {

@@ -32,6 +32,9 @@ func CheckIDMap(dir string) error {
 
 // rootToUser makes a user namespace whose IDs 0 are the user's UID and GID. On a mount that is ID-mapped with it,
 // what root owns on disk belongs to the user, and what anybody else owns belongs to nobody.
+//
+// The GID is that of root's group in the user's containers, which many images run with under another UID. Others on the
+// host may have it, too: what keeps them from the mount is that no path leads there but the user's own.
 func rootToUser(u User) (*os.File, error) {
 	// The namespace needs a process to be born with. It is this program, stopped by ptrace(2) at its exec before it
 	// has run an instruction, and killed again. Tracing binds it to this OS thread.

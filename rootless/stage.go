@@ -18,8 +18,9 @@ const stageRoot = "/run/nomad-podman"
 // Stage is a set of bind mounts that show a host user files and directories which they could not reach themselves,
 // while their container is created and started. Afterwards the container has mounts of its own and the stage is closed.
 //
-// The mounts are at /run/nomad-podman/stage/UID/ID/NAME. The UID directory is root's and open to the user's primary
-// group, for reading; others get no further. The user can neither rename nor create anything on the way.
+// The mounts are at /run/nomad-podman/stage/UID/ID/NAME. The UID directory is root's and open to the user, for reading;
+// others get no further, whatever groups they have. The user can neither rename nor create anything on the way, and what
+// is there makes nobody another user: for a user other than root all mounts are nosuid and nodev.
 type Stage struct {
 	user User
 	dir  string
@@ -46,23 +47,18 @@ func NewStage(u User, id string) (*Stage, error) {
 	s := stageOf(u, id)
 	userDir := filepath.Dir(s.dir)
 	err := inHostMounts(func() error {
-		for _, d := range []struct {
-			path string
-			gid  uint32
-			mode os.FileMode
-		}{
-			{stageRoot, 0, 0o711},
-			{filepath.Dir(userDir), 0, 0o711},
-			{userDir, u.GID, 0o750},
-		} {
-			if err := makeDir(d.path, d.gid, d.mode); err != nil {
+		for _, path := range []string{stageRoot, filepath.Dir(userDir)} {
+			if err := makeDir(path, openToPass); err != nil {
 				return err
 			}
+		}
+		if err := makeDir(userDir, func(dir *os.File) error { return openTo(dir, u) }); err != nil {
+			return err
 		}
 		if err := s.clear(); err != nil {
 			return err
 		}
-		return makeDir(s.dir, 0, 0o711)
+		return makeDir(s.dir, openToPass)
 	})
 	if err != nil {
 		return nil, fmt.Errorf("staging for host user %s: %w", u, err)
@@ -130,6 +126,10 @@ func (s *Stage) add(m StageMount) (string, error) {
 func (s *Stage) cloneTree(m StageMount) (int, error) {
 	var recursive uint = unix.AT_RECURSIVE
 	attr := &unix.MountAttr{Propagation: unix.MS_SLAVE}
+	if !s.user.IsRoot() {
+		// Another task's container may have left a set-user-ID program or a disk's node there, for the user's own shell.
+		attr.Attr_set |= unix.MOUNT_ATTR_NOSUID | unix.MOUNT_ATTR_NODEV
+	}
 	if m.ReadOnly {
 		attr.Attr_set |= unix.MOUNT_ATTR_RDONLY
 	}
@@ -253,20 +253,20 @@ func checkName(name string) error {
 	return nil
 }
 
-// makeDir makes a directory of root's, or gives the one that is there this group and mode.
-func makeDir(path string, gid uint32, mode os.FileMode) error {
-	if err := os.Mkdir(path, mode); err != nil && !errors.Is(err, fs.ErrExist) {
+// makeDir makes a directory that is closed to all but root, or takes the one that is there, and has open say who gets in.
+func makeDir(path string, open func(dir *os.File) error) error {
+	if err := os.Mkdir(path, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
 		return err
 	}
 	dir, err := os.OpenFile(path, unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_RDONLY, 0)
 	if err != nil {
 		return err
 	}
-	if err := dir.Chown(0, int(gid)); err != nil {
-		return errors.Join(err, dir.Close())
-	}
-	return errors.Join(dir.Chmod(mode), dir.Close())
+	return errors.Join(open(dir), dir.Close())
 }
+
+// openToPass makes a directory root's and lets everybody through, to what they know the name of.
+func openToPass(dir *os.File) error { return errors.Join(dir.Chown(0, 0), dir.Chmod(0o711)) }
 
 func makeMountPoint(path string, dir bool) error {
 	if dir {

@@ -17,6 +17,7 @@ job "files" {
           try 'write logs' 'echo written >/alloc/logs/file'
           try 'remove logs' 'rm /alloc/logs/*'
           try 'list logs' 'ls /alloc/logs | grep -q stdout'
+          echo "nosuid and nodev: $(grep -cE '^[^ ]+ /(alloc|local|secrets) [^ ]+ r[ow],nosuid,nodev' /proc/mounts)"
           echo "once: $(cat /secrets/once)"
           echo "later: $(cat /secrets/later)"
           until grep -q second /secrets/later; do usleep 100000; done
@@ -37,6 +38,28 @@ job "files" {
         destination = "secrets/later"
         perms       = "0600"
         change_mode = "noop"
+      }
+
+      resources {
+        memory = 32
+      }
+    }
+
+    # Is neither root nor the owner of the file, but has root's group.
+    task "group" {
+      driver = "podman"
+      user   = "1001:0"
+
+      config {
+        image   = "busybox"
+        command = "cat"
+        args    = ["/secrets/token"]
+      }
+
+      template {
+        data        = "for root's group"
+        destination = "secrets/token"
+        perms       = "0640"
       }
 
       resources {
