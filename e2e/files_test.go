@@ -101,12 +101,14 @@ func as(uid, gid int, groups ...int) *syscall.Credential {
 
 // spies are users who try to look into staging mounts while they exist.
 type spies struct {
-	who  []*syscall.Credential
-	end  *os.File
-	done sync.WaitGroup
-	seen sight
-	err  error
-	t    *testing.T
+	who    []*syscall.Credential
+	end    *os.File
+	done   sync.WaitGroup // the watch
+	visits sync.WaitGroup // tries to look in, which take longer than some of the mounts are there
+	mu     sync.Mutex
+	seen   sight
+	err    error
+	t      *testing.T
 }
 
 // sight is which staging mounts there were, what the spies could open of them, and which ones programs can get rights from.
@@ -162,7 +164,12 @@ func (s *spies) look() {
 		return
 	}
 	for _, who := range s.who {
-		s.seen.reached = append(s.seen.reached, reach(who, dirs...)...)
+		s.visits.Go(func() {
+			reached := reach(who, dirs...)
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			s.seen.reached = append(s.seen.reached, reached...)
+		})
 	}
 }
 
@@ -173,6 +180,7 @@ func (s *spies) stop() sight {
 		must.NoError(s.t, s.end.Close())
 		s.end = nil
 		s.done.Wait()
+		s.visits.Wait()
 		must.NoError(s.t, s.err)
 	}
 	return s.seen
