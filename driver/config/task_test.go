@@ -133,7 +133,7 @@ func TestTaskRefused(t *testing.T) {
 		"relative destination": {"image = \"a\"\n volumes = [\"/a:b\"]", `destination "b" must be an absolute path`},
 		"tmpfs":                {"image = \"a\"\n tmpfs = [\"/a:b:c\"]", `"tmpfs": "/a:b:c" is malformed`},
 		"both":                 {"image = \"a\"\n socket = \"x\"\n host_user = \"y\"", `"host_user": cannot stand together with "socket"`},
-		"port":                 {"image = \"a\"\n port_map = { db = -1 }", "db = -1 is not a port"},
+		"port":                 {"image = \"a\"\n port_map = { db = -1 }", `"db" = -1 is not a port`},
 		"timeout":              {"image = \"a\"\n image_pull_timeout = \"-3s\"", `"image_pull_timeout": "-3s" must be more than zero`},
 		"mode":                 {"image = \"a\"\n network_mode = \"bridge:x\"", `"network_mode": "bridge:x" is not known`},
 		"entrypoint":           {"image = \"a\"\n entrypoint = { a = 1 }", `"entrypoint": must be a list of strings`},
