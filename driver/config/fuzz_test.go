@@ -94,17 +94,35 @@ func FuzzTask(f *testing.F) {
 	})
 }
 
-// FuzzOptions is a config block that says something about each of the options that are text.
+// FuzzOptions has each option that is text say something, in a config block that is fine otherwise.
 func FuzzOptions(f *testing.F) {
-	f.Add("docker://redis", "/srv:/data:ro,noexec", "/tmp:size=64k", "pasta:-T,8080", "128m", "64M", "90s", "journald")
-	f.Add("docker.io/library/redis@sha256:"+strings.Repeat("0f", 32), "a:/b", "/c", "host", "-1", "-1", "1h", "nomad")
-	f.Add("docker-archive:/x", ":/b", "c", "container:x", "1e30g", "0x1p60", "-1s", "syslog")
-	f.Add("docker://docker://x", "a:/b:c:d", "/a:b:c", "slirp4netns:", "nan 1", "99999999999g", "9e99h", "")
-	f.Add(strings.Repeat("\x1b", 2000), strings.Repeat("\xff", 2000), "\n", "\n", "\n", "\n", "\n", "\n")
-	f.Fuzz(func(t *testing.T, image, volume, tmpfs, network, swap, reservation, timeout, log string) {
-		task := &Task{Image: image, Volumes: []string{volume}, Tmpfs: []string{tmpfs}, NetworkMode: network, MemorySwap: swap, MemoryReserved: reservation,
-			ImagePullTimeout: timeout, LoggingRaw: map[string]any{"driver": []byte(log)}}
-		input := len(image + volume + tmpfs + network + swap + reservation + timeout + log)
-		fuzz.Cheap(t, input, 1<<10, func() { checkTask(t, task, task.parse(fuzzed(64, 128))) })
+	for _, text := range []string{
+		"docker://redis", "docker.io/library/redis@sha256:" + strings.Repeat("0f", 32), "docker-archive:/x", "docker://docker://x", "docker:/x",
+		"/srv:/data:ro,noexec", "a:/b:", ":/b", "a:/b:c:d", "/tmp:size=64k", "pasta:-T,8080", "slirp4netns:", "container:x", "128m", "1e30g", "0x1p60", "nan 1", "-1",
+		"90s", "9e99h", "journald", "\n", strings.Repeat("\x1b", 2000), strings.Repeat("\xff", 2000),
+	} {
+		f.Add(text)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		for _, set := range []func(*Task){
+			func(task *Task) { task.Image = text },
+			func(task *Task) { task.Volumes = []string{"/a:/b", text} },
+			func(task *Task) { task.Tmpfs = []string{text, "/c"} },
+			func(task *Task) { task.NetworkMode = text },
+			func(task *Task) { task.MemorySwap = text },
+			func(task *Task) { task.MemoryReserved = text },
+			func(task *Task) { task.ImagePullTimeout = text },
+			func(task *Task) { task.EntrypointRaw = text },
+			func(task *Task) { task.InitPath, task.WorkingDir = text, text },
+			func(task *Task) { task.LoggingRaw = map[string]any{"driver": []byte(text)} },
+			func(task *Task) {
+				task.LoggingRaw = map[string]any{"type": "journald", text: map[string]any{text: text}}
+			},
+			func(task *Task) { task.PortMap = map[string]int{text: 70000} },
+		} {
+			task := &Task{Image: "redis", ImagePullTimeout: "5m"}
+			set(task)
+			fuzz.Cheap(t, len(text), 1<<10, func() { checkTask(t, task, task.parse(fuzzed(64, 128))) })
+		}
 	})
 }

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"strings"
 	"testing"
 
 	"github.com/hashicorp/nomad/helper/pluginutils/hclspecutils"
@@ -153,4 +154,14 @@ func TestTaskRefused(t *testing.T) {
 			must.ErrorContains(t, err, test.says)
 		})
 	}
+}
+
+// What Nomad shows of a job that is all wrong is not all of it.
+func TestErrorsAreBrief(t *testing.T) {
+	_, err := parseTask(t, `volumes = ["`+strings.Repeat(`a", "`, 1000)+`a"]`)
+	must.ErrorContains(t, err, "config option \"volumes\": \"a\" is malformed; the form is source:destination[:options]\nconfig option")
+	must.Eq(t, maxError, len(err.Error()))
+	_, err = parseTask(t, "image = \"a\"\n image_pull_timeout = \""+strings.Repeat("ü", maxError)+"\"")
+	must.ErrorContains(t, err, `"image_pull_timeout": "üü`)
+	must.StrHasSuffix(t, "ü…", err.Error())
 }
