@@ -1,5 +1,5 @@
 # Targets install what they need (Debian packages by apt, tools by go) and may be called on a
-# machine that has only Go, make and apt. Variables for test-e2e and demo:
+# machine that has only Go, make and apt. Variables for test-e2e and demo, RUN also for fuzz:
 #   RUN=regexp    only the tests whose names match
 #   TIER=full     the tests that only test-full runs, instead of the others
 #   COUNT=10      so many times each, to find what fails sometimes
@@ -47,6 +47,10 @@ test-unit: ## Run the unit tests with the race detector; needs no privileges
 	@$(call need,gcc,gcc libc6-dev)
 	@echo "compiling and running the unit tests; the first time takes minutes"
 	CGO_ENABLED=1 go test -race -tags "$(TAGS)" ./...
+
+.PHONY: fuzz
+fuzz: ## Run every fuzz target in turn, up to a finding [FUZZTIME=30s] [RUN=]
+	@TAGS="$(TAGS)" FUZZTIME="$(FUZZTIME)" fuzz/run
 
 .PHONY: test-e2e
 test-e2e: build lab-deps ## Run the end-to-end tests in the lab [RUN=] [TIER=] [COUNT=] [KEEP=] [SUITE=] [NOMAD=]

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"math"
 	"strconv"
 	"time"
 
@@ -210,15 +211,24 @@ func parsePressure(text []byte, l *Look, f Field, p *Pressure) error {
 			var total uint64
 			switch string(key) {
 			case "avg10":
-				stall.Avg10, err = strconv.ParseFloat(string(value), 64)
+				stall.Avg10, err = percent(value)
 			case "total":
 				total, err = number(value)
 				stall.Total = microseconds(total)
 			}
 			if err != nil {
-				return fmt.Errorf("%q: %w", field, err)
+				return fmt.Errorf("%.40q: %w", field, err)
 			}
 		}
 	}
 	return nil
+}
+
+// percent parses a share of time. JSON, in which it is kept, has no other numbers than finite ones.
+func percent(text []byte) (float64, error) {
+	share, err := strconv.ParseFloat(string(text), 64)
+	if err != nil || share < 0 || math.IsNaN(share) || math.IsInf(share, 1) {
+		return 0, errors.New("not a percentage")
+	}
+	return share, nil
 }

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"strconv"
 	"time"
@@ -29,15 +30,15 @@ func (h Hierarchy) Processes(path string) ([]int, error) {
 	return pids, nil
 }
 
-func parsePIDs(file *os.File) ([]int, error) {
+func parsePIDs(file io.Reader) ([]int, error) {
 	var pids []int
 	lines := bufio.NewScanner(file)
 	for lines.Scan() {
-		pid, err := strconv.Atoi(lines.Text())
+		pid, err := strconv.ParseUint(lines.Text(), 10, 31)
 		if err != nil {
-			return nil, err
+			return nil, fmt.Errorf("%.40q is no PID", lines.Text())
 		}
-		pids = append(pids, pid)
+		pids = append(pids, int(pid)) //nolint:gosec // 31 bits
 	}
 	return pids, lines.Err()
 }

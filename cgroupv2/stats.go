@@ -125,11 +125,11 @@ func flatKeyed(text []byte, each func(key []byte, value uint64)) error {
 		}
 		key, value, ok := bytes.Cut(line, []byte(" "))
 		if !ok {
-			return fmt.Errorf("line %q is not a key and a value", line)
+			return fmt.Errorf("line %.40q is not a key and a value", line)
 		}
 		n, err := number(value)
 		if err != nil {
-			return fmt.Errorf("value of %s: %w", key, err)
+			return fmt.Errorf("value of %.40q: %w", key, err)
 		}
 		each(key, n)
 		text = rest

@@ -135,7 +135,7 @@ func (d *Driver) signal(t *task, name string) error {
 func parseSignal(text string) (name string, number unix.Signal, err error) {
 	parsed, err := signal.ParseSignal(text)
 	if err != nil || parsed < 1 || parsed > 64 {
-		return "", 0, fmt.Errorf("%q is not a signal; use a name such as SIGTERM", text)
+		return "", 0, fmt.Errorf("%.40q is not a signal; use a name such as SIGTERM", text)
 	}
 	return cmp.Or(unix.SignalName(parsed), strconv.Itoa(int(parsed))), parsed, nil
 }

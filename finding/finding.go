@@ -125,13 +125,14 @@ const maxText = 200
 // Printable makes a line of a text that somebody else has written, such as a file of a host user's: without control
 // characters, and not for ever.
 func Printable(text string) string {
+	end := ""
 	if len(text) > maxText {
-		text = strings.ToValidUTF8(text[:maxText], "") + "…"
+		text, end = text[:maxText], "…"
 	}
 	return strings.Map(func(r rune) rune {
 		if !unicode.IsPrint(r) {
 			return ' '
 		}
 		return r
-	}, text)
+	}, strings.ToValidUTF8(text, " ")) + end // what is not UTF-8 would become three times as long
 }

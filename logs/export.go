@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 )
 
 // cursor names an entry of the journal (sd_journal_get_cursor(3)): text, filled up with NULs. systemd's are at most
@@ -56,7 +57,7 @@ func readEntry(r *bufio.Reader) (e entry, err error) {
 		switch field {
 		case "__CURSOR":
 			if copy(e.cursor[:], value) < len(value) {
-				return e, fmt.Errorf("the cursor %q of a journal entry is too long", value)
+				return e, fmt.Errorf("the cursor of a journal entry is too long (%d bytes)", len(value))
 			}
 		case "PRIORITY":
 			const err = '3' // syslog(3)
@@ -100,7 +101,7 @@ func readBinary(r *bufio.Reader) ([]byte, error) {
 		if _, err := io.ReadFull(r, value); err != nil {
 			return nil, err
 		}
-	} else if _, err := io.CopyN(io.Discard, r, int64(n)); err != nil { //nolint:gosec // the journal's limit is below 1 GiB
+	} else if _, err := io.CopyN(io.Discard, r, int64(min(n, math.MaxInt64))); err != nil { //nolint:gosec // it fits
 		return nil, err
 	}
 	if newline, err := r.ReadByte(); err != nil || newline != '\n' {

@@ -58,24 +58,6 @@ func TestSplit(t *testing.T) {
 	}
 }
 
-// Wherever the input is cut, the output is the same.
-func FuzzSplit(f *testing.F) {
-	f.Add(when+" stdout P a\n"+when+" stderr F b\n", 3, 40)
-	f.Add(when+" stdout F a\nmalformed\n"+when+" std", 50, 51)
-	f.Fuzz(func(t *testing.T, log string, a, b int) {
-		whole, cut := splitAll(log), splitAll(log, min(a, b), max(a, b))
-		each := make([]int, len(log))
-		for i := range each {
-			each[i] = i
-		}
-		bytewise := splitAll(log, each...)
-		for s := range streams {
-			must.EqOp(t, string(whole[s]), string(cut[s]))
-			must.EqOp(t, string(whole[s]), string(bytewise[s]))
-		}
-	})
-}
-
 func BenchmarkSplit(b *testing.B) {
 	var log []byte
 	for i := 0; len(log) < chunk-200; i++ {

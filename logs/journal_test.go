@@ -321,6 +321,7 @@ func TestReadEntry(t *testing.T) {
 		"cut off behind a line": {head + "MESSAGE=a\n", entry{}, io.ErrUnexpectedEOF},
 		"cut off before a size": {head + "MESSAGE\n", entry{}, io.ErrUnexpectedEOF},
 		"cut off in a size":     {head + "MESSAGE\n\x01\x00", entry{}, io.ErrUnexpectedEOF},
+		"cut off in a long one": {head + "MESSAGE\n" + strings.Repeat("\xff", 8) + "\n\n", entry{}, io.ErrUnexpectedEOF},
 		"cut off in a value":    {head + binaryField("MESSAGE", "abcdef")[:18], entry{}, io.ErrUnexpectedEOF},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -25,7 +25,7 @@ func needRoot(t *testing.T) {
 }
 
 // openDir is a directory that every user may write to, with parents that all may pass.
-func openDir(t *testing.T) string {
+func openDir(t testing.TB) string {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "rootless")
 	must.NoError(t, err)

@@ -77,6 +77,8 @@ func (s *SubordinateIDs) free(u User, root fs.FS, files [2]idFile, accounts []ac
 		return idRange{}, err
 	}
 	taken := slices.Concat(files[0].ranges, files[1].ranges)
+	// The user's own, too: a user whom only a directory service knows is no account of these files.
+	taken = append(taken, idRange{first: uint64(u.UID), count: 1}, idRange{first: uint64(u.GID), count: 1})
 	for _, a := range accounts {
 		taken = append(taken, idRange{first: uint64(a.id), count: 1})
 	}

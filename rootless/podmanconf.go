@@ -1,6 +1,7 @@
 package rootless
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -47,6 +48,9 @@ func (u User) parse(s settings, into any) (toml.MetaData, error) {
 	if errors.Is(err, fs.ErrNotExist) {
 		return toml.MetaData{}, nil
 	}
+	if err == nil && s.own && !u.IsRoot() {
+		err = checkSettings(text)
+	}
 	var meta toml.MetaData
 	if err == nil {
 		meta, err = toml.Decode(string(text), into)
@@ -55,6 +59,33 @@ func (u User) parse(s settings, into any) (toml.MetaData, error) {
 		return toml.MetaData{}, &fault{s, err}
 	}
 	return meta, nil
+}
+
+// Bounds of what a user's own file may say before root reads it. The parser keeps each key with the names of all tables that it
+// is in, and needs stack for each bracket: by a megabyte of them it would end this process.
+const (
+	maxOwnSettings = 16 << 10 // bytes, without comments
+	maxDots        = 100      // in a line: a.b.c is a key in a table in a table
+	maxBraces      = 100      // in the file: so are {a={b={c=
+)
+
+// checkSettings counts also what is in strings and does no harm there, so that it need not know where they end. Only a line
+// that can be nothing but a comment, or within a string, is none of it.
+func checkSettings(text []byte) error {
+	size, braces, dots := 0, 0, 0
+	for line := range bytes.FieldsFuncSeq(text, func(r rune) bool { return r == '\n' || r == '\r' }) {
+		if bytes.HasPrefix(bytes.TrimLeft(line, " \t"), []byte("#")) && !bytes.Contains(line, []byte(`"""`)) && !bytes.Contains(line, []byte("'''")) {
+			continue
+		}
+		size += len(line)
+		braces += bytes.Count(line, []byte("{"))
+		dots = max(dots, bytes.Count(line, []byte(".")))
+	}
+	if size > maxOwnSettings || braces > maxBraces || dots > maxDots {
+		return fmt.Errorf("%w: it says more than is read of a user's own file (%d bytes without comments, %d dots in a line, %d braces)",
+			errUnseen, maxOwnSettings, maxDots, maxBraces)
+	}
+	return nil
 }
 
 // exists tells whether there is a file at a path, for the user. The error is a *fault: nobody could look.

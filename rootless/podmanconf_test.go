@@ -229,6 +229,34 @@ func TestHostileSettings(t *testing.T) {
 	must.StrContains(t, u.findContainersConf(root).Seen, "more than 100 files")
 }
 
+// A parser that a user's file could have take all memory, or all stack, does not get that file.
+func TestOwnSettingsAreBounded(t *testing.T) {
+	for name, test := range map[string]struct {
+		text   string
+		status finding.Status
+	}{
+		"brackets":     {"a = " + strings.Repeat("[", maxSettings-4), finding.Warn},
+		"braces":       {"a = " + strings.Repeat("{a=", maxBraces+1), finding.Warn},
+		"dots":         {strings.Repeat("a.", maxDots+1) + "a = 1", finding.Warn},
+		"keys":         {"[" + strings.Repeat("a", maxOwnSettings) + "]\nb = 1", finding.Warn},
+		"in a string":  {"a = '''\n#''', b = " + strings.Repeat("[", maxOwnSettings), finding.Warn},
+		"comments":     {strings.Repeat(" # label = false [{a.b.c='x'}]\n", 10_000) + "[containers]\nfuture = 1\n", finding.OK},
+		"not too many": {strings.Repeat("a = [{}]\n", maxBraces), finding.Fail}, // twice the same
+	} {
+		t.Run(name, func(t *testing.T) {
+			u, root := configured(t, map[string]string{"~/containers.conf": test.text})
+			f := u.findContainersConf(root)
+			must.Eq(t, test.status, f.Status, must.Sprint(f.Seen))
+			if test.status == finding.Warn {
+				must.StrContains(t, f.Seen, "containers.conf: nobody could look: it says more than is read of a user's own file")
+				must.True(t, f.Remedy.IsZero())
+			}
+		})
+	}
+	u, root := configured(t, map[string]string{etc + "registries.conf": strings.Repeat("[[registry]]\nlocation = \"a\"\n", 1000)})
+	must.Eq(t, finding.OK, u.findRegistriesConf(root).Status, must.Sprint("the administrator's"))
+}
+
 func TestLinkedSettings(t *testing.T) {
 	u, root := configured(t, map[string]string{"~/storage.conf": ""})
 	path := u.own("storage.conf")

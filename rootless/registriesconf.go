@@ -13,6 +13,13 @@ import (
 
 const idRegistries = "registries-conf"
 
+// registries is a file in either version of the format.
+type registries struct {
+	sysregistriesv2.V2RegistriesConf
+	sysregistriesv2.V1RegistriesConf
+	Aliases map[string]string `toml:"aliases"`
+}
+
 // registriesFiles are the files of containers-registries.conf(5). The user's own replaces all of the system's, fragments
 // included.
 func (u User) registriesFiles(root string) ([]settings, error) {
@@ -46,15 +53,11 @@ func (u User) findRegistriesConf(root string) finding.Finding {
 	var search []string
 	aliases, old := 0, ""
 	for _, file := range files {
-		// As podman does, which takes the old format for the main file only, and not mixed with the new one.
-		var conf struct {
-			sysregistriesv2.V2RegistriesConf
-			sysregistriesv2.V1RegistriesConf
-			Aliases map[string]string `toml:"aliases"`
-		}
+		var conf registries
 		if _, err := u.parse(file, &conf); err != nil {
 			return u.broken(idRegistries, err)
 		}
+		// podman takes the old format for the main file only, and not mixed with the new one.
 		if conf.V1RegistriesConf.Nonempty() {
 			if old = file.String(); file.dropIn || conf.V2RegistriesConf.Nonempty() {
 				return u.broken(idRegistries, &fault{file, errors.New("version 1 of the format, which podman takes only where there is nothing else")})

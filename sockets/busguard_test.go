@@ -11,11 +11,13 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"testing/iotest"
 	"time"
 
 	"github.com/godbus/dbus/v5"
 	"github.com/shoenig/test/must"
 
+	"nomad-driver-podman/fuzz"
 	"nomad-driver-podman/rootless"
 )
 
@@ -43,16 +45,26 @@ func signal(t testing.TB, iface, member string, body ...any) []byte {
 	}, body...)
 }
 
+// sender is a connection that takes everything and, whatever that is, sends the same.
+type sender struct {
+	net.Conn
+	sends io.Reader
+}
+
+func (s sender) Read(p []byte) (int, error) { return s.sends.Read(p) }
+func (sender) Write(p []byte) (int, error)  { return len(p), nil }
+func (sender) CloseWrite() error            { return nil }
+func (sender) Close() error                 { return nil }
+
 // guarded is what gets through of what a bus sends after authentication.
 func guarded(sent ...[]byte) ([]byte, error) {
-	client, bus := net.Pipe()
-	go func() {
-		_, _ = bus.Write([]byte("OK 1234\r\n"))
-		_, _ = bus.Write(bytes.Join(sent, nil))
-		_ = bus.Close()
-	}()
-	got, err := io.ReadAll(newBusGuard(client))
-	return bytes.TrimPrefix(got, []byte("OK 1234\r\n")), err
+	return guardedFrom(bytes.NewReader(bytes.Join(sent, nil)))
+}
+
+func guardedFrom(sent io.Reader) ([]byte, error) {
+	const ok = "OK 1234\r\n"
+	got, err := io.ReadAll(newBusGuard(sender{sends: io.MultiReader(strings.NewReader(ok), sent)}))
+	return bytes.TrimPrefix(got, []byte(ok)), err
 }
 
 func TestBusGuardLetsMessagesThrough(t *testing.T) {
@@ -128,19 +140,53 @@ func TestBusGuardRefusesMalformed(t *testing.T) {
 	must.ErrorIs(t, err, ErrTooLarge)
 }
 
-// What gets through the guard, the library decodes without a panic, and no message keeps the guard busy for ever.
+// What gets through the guard, the library decodes and stores without a panic, and it is no message that the guard has to keep
+// back. No message keeps the guard busy for ever, and it does not matter in which pieces one comes.
 func FuzzBusGuard(f *testing.F) {
 	f.Add(signal(f, "org.x", "Y", []string{"abc"}, dbus.MakeVariant("v")))
 	f.Add(swapped(signal(f, "org.x", "Y", []byte("12345678"), "x"), "ays", "a()"))
 	f.Add(message(f, dbus.TypeMethodReply, map[dbus.HeaderField]any{dbus.FieldReplySerial: uint32(7)}, map[string]dbus.Variant{"x": dbus.MakeVariant(int64(1))}, 1.5))
-	f.Fuzz(func(_ *testing.T, sent []byte) {
-		got, _ := guarded(sent)
-		for in := bytes.NewReader(got); in.Len() > 0; {
-			if _, err := dbus.DecodeMessage(in); err != nil {
-				return
+	f.Add(message(f, dbus.TypeMethodReply, map[dbus.HeaderField]any{dbus.FieldReplySerial: uint32(7)}, []struct {
+		ID   string
+		Path dbus.ObjectPath
+	}{{"1", "/a"}}))
+	f.Add(bytes.Join([][]byte{
+		signal(f, "org.freedesktop.systemd1.Manager", "JobRemoved", uint32(1), dbus.ObjectPath("/job/1"), "a.service", "done"),
+		signal(f, "org.freedesktop.DBus", "NameLost"),
+		message(f, dbus.TypeError, map[dbus.HeaderField]any{dbus.FieldReplySerial: uint32(7), dbus.FieldErrorName: "org.x.Failed"}, "why"),
+	}, nil))
+	f.Fuzz(func(t *testing.T, sent []byte) {
+		var got []byte
+		fuzz.Cheap(t, len(sent), 16, func() { got, _ = guarded(sent) })
+		must.LessEq(t, len(sent), len(got))
+		bytewise, _ := guardedFrom(iotest.OneByteReader(bytes.NewReader(sent)))
+		must.True(t, bytes.Equal(got, bytewise))
+		fuzz.Cheap(t, len(got), perByte, func() {
+			for in := bytes.NewReader(got); in.Len() > 0; {
+				received, err := dbus.DecodeMessage(in)
+				if err != nil {
+					return
+				}
+				must.NotEq(t, dbus.TypeMethodCall, received.Type)
+				must.NotEq(t, any("org.freedesktop.DBus"), received.Headers[dbus.FieldInterface].Value())
+				storeReply(received.Body)
 			}
-		}
+		})
 	})
+}
+
+// storeReply stores the body of a reply as each type that is asked for anywhere, and that of a signal that a job has ended.
+func storeReply(body []any) {
+	for _, reply := range []any{
+		new(string), new(dbus.ObjectPath), new(bool), new(dbus.Variant), new(map[string]dbus.Variant), new([][]any),
+		new([]struct {
+			ID   string
+			Path dbus.ObjectPath
+		}),
+	} {
+		_ = dbus.Store(body, reply)
+	}
+	_ = dbus.Store(body, new(uint32), new(dbus.ObjectPath), new(string), new(string))
 }
 
 func nest(depth int) dbus.Variant {

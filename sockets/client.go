@@ -154,8 +154,14 @@ func (c *Client) do(ctx context.Context, r request) (*http.Response, error) {
 }
 
 func (c *Client) fail(r request, err error) error {
-	return fmt.Errorf("podman of %s: %s: %w", c.owner, r.what, err)
+	return fmt.Errorf("podman of %s: %s: %w", c.owner, r.what, quoted{err})
 }
+
+// quoted is an error whose text may repeat as much as a podman has sent.
+type quoted struct{ error }
+
+func (q quoted) Error() string { return printable(q.error.Error()) }
+func (q quoted) Unwrap() error { return q.error }
 
 // call sends r and decodes the answer into out, unless that is nil.
 func (c *Client) call(ctx context.Context, r request, out any) error {
@@ -168,9 +174,7 @@ func (c *Client) call(ctx context.Context, r request, out any) error {
 	}
 	text, err := io.ReadAll(body)
 	if err = errors.Join(err, body.Close()); err == nil {
-		if invalid := json.Unmarshal(text, out); invalid != nil {
-			err = errors.New(printable(invalid.Error())) // it may quote as much as was sent
-		}
+		err = json.Unmarshal(text, out)
 	}
 	if err != nil {
 		return c.fail(r, fmt.Errorf("reading the answer: %w", err))
@@ -210,15 +214,16 @@ func apiError(resp *http.Response) error {
 
 // printable keeps a host user's text from forging log lines or terminal sequences.
 func printable(s string) string {
+	end := ""
 	if len(s) > maxMessage {
-		s = s[:maxMessage] + "…"
+		s, end = s[:maxMessage], "…"
 	}
 	return strings.TrimSpace(strings.Map(func(r rune) rune {
 		if !unicode.IsPrint(r) {
 			return ' '
 		}
 		return r
-	}, s))
+	}, strings.ToValidUTF8(s, " "))) + end // what is not UTF-8 would become three times as long
 }
 
 // list is an answer that is a list, of no more than maxListed elements.

@@ -177,6 +177,7 @@ func TestTextsAreBounded(t *testing.T) {
 		"the answer's CgroupPath is too long":   `{"Id": "abc", "State": {"CgroupPath": "/` + long + `"}}`,
 		"the answer's LogConfig.Path":           `{"Id": "abc", "HostConfig": {"LogConfig": {"Path": "/` + long + `"}}}`,
 		"the answer's StopSignal":               `{"Id": "abc", "Config": {"StopSignal": "` + long + `"}}`,
+		"the answer's IPAddress is too long":    `{"Id": "abc", "NetworkSettings": {"IPAddress": "` + long + `"}}`,
 		"reading the answer: json: cannot":      `{"Id": "abc", "State": {"Pid": ` + strings.Repeat("9", 1<<20) + `}}`,
 		"reading the answer: parsing time":      `{"Id": "abc", "State": {"StartedAt": "` + long + `"}}`,
 	} {
@@ -269,7 +270,7 @@ func TestConnectionsAreClosed(t *testing.T) {
 
 func TestPull(t *testing.T) {
 	var query, header string
-	stream := `{"stream":"Trying to pull x...\n"}` + "\n\n" + `{"stream":"Copying blob\n"}` + "\n" + `{"images":["sha"],"id":"sha"}`
+	stream := `{"stream":"Trying to pull x...\n"}` + "\n\n" + `{"stream":"Copying blob\n"}` + "\n" + `{"images":["` + sessionID + `"],"id":"` + sessionID + `"}`
 	c := service(t, func(w http.ResponseWriter, r *http.Request) {
 		query, header = r.URL.Query().Encode(), r.Header.Get("X-Registry-Auth")
 		_, _ = io.WriteString(w, stream)
@@ -277,7 +278,7 @@ func TestPull(t *testing.T) {
 	var lines []string
 	id, err := c.Pull(t.Context(), PullRequest{Reference: "x", Policy: PullMissing}, func(line string) { lines = append(lines, line) })
 	must.NoError(t, err)
-	must.Eq(t, "sha", id)
+	must.Eq(t, sessionID, id)
 	must.Eq(t, []string{"Trying to pull x...", "Copying blob"}, lines)
 	must.Eq(t, "policy=missing&quiet=false&reference=x", query)
 	must.Eq(t, "", header)
@@ -297,8 +298,9 @@ func TestPull(t *testing.T) {
 
 	for text, want := range map[string]string{
 		`{"stream":"a"}` + "\n" + `{"error":"manifest unknown"}` + "\n" + `{"error":"also this"}`: `pulling image "x": manifest unknown; also this`,
-		`{"stream":"a"}`: "ended without an image",
-		`{"stream":`:     "reading the answer",
+		`{"stream":"a"}`:   "ended without an image",
+		`{"id":"../../x"}`: "ended without an image",
+		`{"stream":`:       "reading the answer",
 	} {
 		stream = text
 		_, err = c.Pull(t.Context(), PullRequest{Reference: "x"}, nil)

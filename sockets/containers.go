@@ -139,6 +139,7 @@ func (c *Container) check(idOrName string) error {
 	}
 	for name, value := range map[string]string{
 		"Id": c.ID, "CgroupPath": c.State.CgroupPath, "LogConfig.Path": c.HostConfig.LogConfig.Path, "StopSignal": string(c.Config.StopSignal),
+		"IPAddress": c.NetworkSettings.IPAddress,
 	} {
 		if len(value) > maxPath {
 			return fmt.Errorf("the answer's %s is too long (%d bytes)", name, len(value))
@@ -225,10 +226,10 @@ func containerRequest(doing, method, idOrName string, verb ...string) request {
 	}
 }
 
-// isID tells the IDs of containers and of commands in them, 32 bytes in hexadecimal, from what else an answer may hold.
+// isID tells the IDs of containers, images and commands, 32 bytes in hexadecimal, from what else an answer may hold.
 func isID(text string) bool {
 	id, err := hex.DecodeString(text)
-	return err == nil && len(id) == 32
+	return err == nil && len(id) == 32 && text == strings.ToLower(text)
 }
 
 func isNotFound(err error) bool { return errors.Is(err, ErrNotFound) }

@@ -194,7 +194,7 @@ func readPull(lines *bufio.Scanner, progress func(string)) (string, error) {
 		return "", err
 	case len(failures) > 0:
 		return "", errors.New(strings.Join(failures, "; "))
-	case id == "":
+	case !isID(id):
 		return "", errors.New("the answer ended without an image; see the podman service's log (journalctl of the host user)")
 	}
 	return id, nil

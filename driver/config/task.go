@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"strings"
 	"time"
+	"unicode"
 
 	"github.com/containers/image/v5/docker/reference"
 	"github.com/hashicorp/nomad/helper/pluginutils/hclutils"
@@ -78,9 +79,30 @@ type Mount struct {
 func DecodeTask(cfg *drivers.TaskConfig) (*Task, error) {
 	task := &Task{}
 	if err := cfg.DecodeDriverConfig(task); err != nil {
-		return nil, fmt.Errorf("config: %w", err)
+		return nil, brief(fmt.Errorf("config: %w", err))
 	}
 	return task, task.parse(cfg)
+}
+
+// maxError bounds an error about a config block, in bytes: it becomes an event, and a job may have a thousand wrong volumes.
+const maxError = 4 << 10
+
+// brief keeps what an error repeats of a job from being long, and from more than a line for each option.
+func brief(err error) error {
+	if err == nil {
+		return nil
+	}
+	text := strings.Map(func(r rune) rune {
+		if r != '\n' && !unicode.IsPrint(r) {
+			return ' '
+		}
+		return r
+	}, err.Error())
+	if len(text) > maxError {
+		const end = "…"
+		text = strings.ToValidUTF8(text[:maxError-len(end)], "") + end
+	}
+	return errors.New(text)
 }
 
 func (t *Task) parse(cfg *drivers.TaskConfig) error {
@@ -132,14 +154,14 @@ func (t *Task) parse(cfg *drivers.TaskConfig) error {
 	}
 	for label, port := range t.PortMap {
 		if port < 1 || port > 65535 {
-			wrong("port_map", "%s = %d is not a port (1 to 65535)", label, port)
+			wrong("port_map", "%q = %d is not a port (1 to 65535)", label, port)
 		}
 	}
 	if err := checkNetworkMode(t.NetworkMode); err != nil {
 		wrong("network_mode", "%w", err)
 	}
 	t.parseLimits(cfg, wrong)
-	return errors.Join(errs...)
+	return brief(errors.Join(errs...))
 }
 
 // parseEntrypoint takes the list form, and the string form of old jobs.
@@ -160,11 +182,11 @@ func (t *Task) parseEntrypoint() error {
 			case []byte:
 				t.Entrypoint = append(t.Entrypoint, string(word))
 			default:
-				return fmt.Errorf("must be a list of strings, but holds %v", element)
+				return fmt.Errorf("must be a list of strings, but holds %q", fmt.Sprint(element))
 			}
 		}
 	default:
-		return fmt.Errorf("must be a list of strings, not %v", raw)
+		return fmt.Errorf("must be a list of strings, not %q", fmt.Sprint(raw))
 	}
 	return nil
 }

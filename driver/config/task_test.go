@@ -1,6 +1,7 @@
 package config
 
 import (
+	"strings"
 	"testing"
 
 	"github.com/hashicorp/nomad/helper/pluginutils/hclspecutils"
@@ -133,7 +134,7 @@ func TestTaskRefused(t *testing.T) {
 		"relative destination": {"image = \"a\"\n volumes = [\"/a:b\"]", `destination "b" must be an absolute path`},
 		"tmpfs":                {"image = \"a\"\n tmpfs = [\"/a:b:c\"]", `"tmpfs": "/a:b:c" is malformed`},
 		"both":                 {"image = \"a\"\n socket = \"x\"\n host_user = \"y\"", `"host_user": cannot stand together with "socket"`},
-		"port":                 {"image = \"a\"\n port_map = { db = -1 }", "db = -1 is not a port"},
+		"port":                 {"image = \"a\"\n port_map = { db = -1 }", `"db" = -1 is not a port`},
 		"timeout":              {"image = \"a\"\n image_pull_timeout = \"-3s\"", `"image_pull_timeout": "-3s" must be more than zero`},
 		"mode":                 {"image = \"a\"\n network_mode = \"bridge:x\"", `"network_mode": "bridge:x" is not known`},
 		"entrypoint":           {"image = \"a\"\n entrypoint = { a = 1 }", `"entrypoint": must be a list of strings`},
@@ -153,4 +154,14 @@ func TestTaskRefused(t *testing.T) {
 			must.ErrorContains(t, err, test.says)
 		})
 	}
+}
+
+// What Nomad shows of a job that is all wrong is not all of it.
+func TestErrorsAreBrief(t *testing.T) {
+	_, err := parseTask(t, `volumes = ["`+strings.Repeat(`a", "`, 1000)+`a"]`)
+	must.ErrorContains(t, err, "config option \"volumes\": \"a\" is malformed; the form is source:destination[:options]\nconfig option")
+	must.Eq(t, maxError, len(err.Error()))
+	_, err = parseTask(t, "image = \"a\"\n image_pull_timeout = \""+strings.Repeat("ü", maxError)+"\"")
+	must.ErrorContains(t, err, `"image_pull_timeout": "üü`)
+	must.StrHasSuffix(t, "ü…", err.Error())
 }

@@ -45,7 +45,7 @@ func strayMounts(l *look) ([]string, error) {
 func mountPoints(mountinfo string) []string {
 	var points []string
 	for line := range strings.Lines(mountinfo) {
-		if fields := strings.Fields(line); len(fields) > 4 {
+		if fields := strings.Split(line, " "); len(fields) > 5 { // the kernel escapes spaces, but not all that is white
 			points = append(points, unescape(fields[4]))
 		}
 	}
