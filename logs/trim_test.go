@@ -42,7 +42,6 @@ func TestTrim(t *testing.T) {
 			must.EqOp(t, numbered(1, last), errs.end())
 			var st unix.Stat_t
 			must.NoError(t, unix.Stat(x.req.File, &st))
-			must.Less(t, 2*punchStep, st.Blocks*512)
 			if st.Size < 2*collapseStep {
 				rest, err := os.ReadFile(x.req.File)
 				must.NoError(t, err)
@@ -52,6 +51,7 @@ func TestTrim(t *testing.T) {
 				}
 			} else {
 				must.EqOp(t, "tmpfs", name)
+				must.Less(t, st.Size-punchStep/2, st.Blocks*512) // there is a hole, less a page for its newline
 			}
 		})
 	}
