@@ -133,8 +133,11 @@ func (r *Reader) read(s *Stats, files []*os.File) error {
 // killed (memory.events oom_kill). The error is ErrNotMeasured without the memory controller.
 //
 // A cgroup is removed as soon as its last process has ended, mostly before anybody could look.
-// Then the error is ErrGone, and the number is that of the last call, and one more when that was
-// a moment ago, had seen the cgroup at its limit, and the parent has counted a kill since.
+// Then the error is ErrGone, and the number is that of the last call, and one more when the
+// parent has counted a kill since, and this cgroup was short of memory: Changed was told so since
+// that call, or that call was a moment ago and saw that the cgroup had been at its limit. Another
+// cgroup's kill counts here only when this one was ended by somebody else within a moment of
+// coming to its limit.
 //
 // It is quick, whatever the cgroup's owner does in it, and waits for no other method.
 func (r *Reader) OOMKills() (uint64, error) {
@@ -154,8 +157,13 @@ func (r *Reader) OOMKills() (uint64, error) {
 		r.seen = now
 		return now.kills, nil
 	}
-	if r.seen.max > 0 && now.above > r.seen.above && now.at.Sub(r.seen.at) < aMoment {
-		r.seen = oomSeen{kills: r.seen.kills + 1}
+	if r.seen.changed || r.seen.max > 0 && now.at.Sub(r.seen.at) < aMoment {
+		// By now the parent has counted all that happened here. What it counts later happens elsewhere.
+		_, now.above, _ = r.memoryEvents(r.parent)
+		if now.above > r.seen.above {
+			r.seen.kills++
+		}
+		r.seen = oomSeen{kills: r.seen.kills, above: now.above}
 	}
 	return r.seen.kills, cgroupError(r.path, fmt.Errorf("%s: %w", r.events.Name(), err))
 }
@@ -165,10 +173,22 @@ type oomSeen struct {
 	at         time.Time
 	kills, max uint64 // of the cgroup: OOM kills, and how often it was at its limit
 	above      uint64 // OOM kills below the parent
+	changed    bool   // that of the cgroup has changed since
 }
 
-// aMoment is how long reclaiming memory in vain may take on a slow host, with nobody hearing of it.
+// aMoment is how late, on a slow host, the call may be that the end of a cgroup asks for.
 const aMoment = 10 * time.Second
+
+// Changed notes that the kernel has reported a change of one of Events, which may be gone when its reader gets to know. Each
+// kill changes memory.events. A change is not reported when it comes within about 10 ms of the one before, and the cgroup goes
+// as soon (CGROUP_FILE_NOTIFY_MIN_INTV of the kernel's kernel/cgroup/cgroup.c).
+func (r *Reader) Changed(file *os.File) {
+	r.oomMu.Lock()
+	defer r.oomMu.Unlock()
+	if file == r.events {
+		r.seen.changed = true
+	}
+}
 
 // memoryEvents reads how often a cgroup was at its limit, and how many of its processes were OOM killed.
 func (r *Reader) memoryEvents(file *os.File) (max, kills uint64, err error) {

@@ -163,17 +163,23 @@ func TestReader_OOMKillsOfRemoved(t *testing.T) {
 	for name, tc := range map[string]struct {
 		own, above string
 		before     time.Duration
+		changed    string // what the kernel has reported to have changed since
 		want       uint64
 	}{
-		"at its limit":         {own: limitHit, above: "oom_kill 4\n", want: 1},
-		"killed by other ways": {own: limitHit, above: "oom_kill 3\n"},
-		"never at its limit":   {own: quiet, above: "oom_kill 4\n"},
-		"seen long ago":        {own: limitHit, above: "oom_kill 4\n", before: time.Minute},
-		"parent without count": {own: limitHit},
+		"at its limit":                    {own: limitHit, above: "oom_kill 4\n", want: 1},
+		"killed by other ways":            {own: limitHit, above: "oom_kill 3\n"},
+		"never at its limit":              {own: quiet, above: "oom_kill 4\n"},
+		"seen long ago":                   {own: limitHit, above: "oom_kill 4\n", before: time.Minute},
+		"parent without count":            {own: limitHit},
+		"at its limit at once":            {own: quiet, above: "oom_kill 4\n", before: time.Hour, changed: "memory.events", want: 1},
+		"the same, killed by other ways":  {own: quiet, above: "oom_kill 3\n", before: time.Hour, changed: "memory.events"},
+		"at its limit of processes":       {own: quiet, above: "oom_kill 4\n", changed: "pids.events"},
+		"the same, parent without count":  {own: quiet, changed: "memory.events"},
+		"at its limit, and again at once": {own: limitHit, above: "oom_kill 4\n", changed: "memory.events", want: 1},
 	} {
 		t.Run(name, func(t *testing.T) {
 			files := redisCgroup()
-			files["memory.events"] = tc.own
+			files["memory.events"], files["pids.events"] = tc.own, "max 0\n"
 			above := map[string]string{}
 			if tc.above != "" {
 				above["memory.events"] = "oom_kill 3\n"
@@ -188,16 +194,40 @@ func TestReader_OOMKillsOfRemoved(t *testing.T) {
 
 			must.NoError(t, r.events.Close()) // like the file of a removed cgroup, it cannot be read any more
 			r.seen.at = r.seen.at.Add(-tc.before)
-			if tc.above != "" {
-				must.NoError(t, os.WriteFile(filepath.Join(h.Root, filepath.Dir(redisPath), "memory.events"), []byte(tc.above), 0o600))
+			for _, file := range r.Events() {
+				if file.Name() == tc.changed {
+					r.Changed(file)
+				}
 			}
-			for range 2 {
+			// The last is another cgroup's, later.
+			for _, count := range []string{tc.above, tc.above, "oom_kill 5\n"} {
+				if tc.above != "" {
+					must.NoError(t, os.WriteFile(filepath.Join(h.Root, filepath.Dir(redisPath), "memory.events"), []byte(count), 0o600))
+				}
 				kills, err = r.OOMKills()
 				must.Error(t, err)
 				must.Eq(t, tc.want, kills)
 			}
 		})
 	}
+}
+
+// A change that was read says nothing about later ones.
+func TestReader_ChangedAndRead(t *testing.T) {
+	files := redisCgroup()
+	files["memory.events"] = "max 0\noom_kill 0\n"
+	h := fakeHierarchy(t, map[string]map[string]string{filepath.Dir(redisPath): {"memory.events": "oom_kill 3\n"}, redisPath: files})
+	r, err := h.Open(redisPath)
+	must.NoError(t, err)
+	t.Cleanup(func() { _ = r.Close() }) // reports that a file is closed already
+	r.Changed(r.events)
+	_, err = r.OOMKills()
+	must.NoError(t, err)
+	must.NoError(t, r.events.Close())
+	must.NoError(t, os.WriteFile(filepath.Join(h.Root, filepath.Dir(redisPath), "memory.events"), []byte("oom_kill 4\n"), 0o600))
+	kills, err := r.OOMKills()
+	must.Error(t, err)
+	must.Eq(t, 0, kills)
 }
 
 func TestReader_Closed(t *testing.T) {

@@ -1,6 +1,7 @@
 package driver
 
 import (
+	"os"
 	"time"
 
 	"github.com/hashicorp/nomad/plugins/drivers"
@@ -119,9 +120,12 @@ const looksPause = 100 * time.Millisecond
 
 // looker returns what counts the task's OOM kills whenever its cgroup was at a limit, and at the end, and then has it looked
 // at. It is the exit loop's, for which a look takes too long: a host user can make it take long.
-func (t *task) looker(look func(*task)) func() {
+func (t *task) looker(look func(*task)) func(changed *os.File) {
 	var last time.Time
-	return func() {
+	return func(changed *os.File) {
+		if changed != nil {
+			t.cgroup.Changed(changed)
+		}
 		kills, _ := t.cgroup.OOMKills()
 		killed := t.noteOOMKills(kills)
 		if now := time.Now(); killed || now.Sub(last) >= looksPause {

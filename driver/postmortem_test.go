@@ -73,6 +73,29 @@ func TestOOMKilled(t *testing.T) {
 	}
 }
 
+// A cgroup may be gone when the driver hears that it has changed.
+func TestOOMKilledUnseen(t *testing.T) {
+	for name, changed := range map[string]bool{"at its limit": true, "another task was": false} {
+		t.Run(name, func(t *testing.T) {
+			killed := &task{cfg: &drivers.TaskConfig{}, killed: make(chan struct{}, 1), state: taskState{ContainerID: "of no container"}}
+			var set func(name, text string)
+			killed.cgroup, set = fakeCgroup(t, map[string]string{"memory.events": "max 0\noom_kill 0\n", "../memory.events": "oom_kill 1\n"})
+			look := killed.looker(func(*task) {})
+			look(nil)
+
+			set("../memory.events", "oom_kill 2\n")
+			events := killed.cgroup.Events()[0]
+			must.NoError(t, events.Close()) // like the file of a removed cgroup, it cannot be read any more
+			if changed {
+				look(events)
+			}
+			look(nil) // the end
+			exit := &drivers.ExitResult{ExitCode: 137}
+			must.Eq(t, changed, (&Driver{logger: hclog.NewNullLogger()}).oomKilled(killed, exit, time.Now()))
+		})
+	}
+}
+
 // driverWithEvents is a driver whose task events are read.
 func driverWithEvents(t *testing.T) (*Driver, <-chan *drivers.TaskEvent) {
 	t.Helper()
@@ -163,7 +186,7 @@ func TestSurvivedKills(t *testing.T) {
 	var set func(name, text string)
 	survivor.cgroup, set = fakeCgroup(t, map[string]string{"memory.events": "oom_kill 2\n"})
 	look := survivor.looker(func(*task) {})
-	look()
+	look(nil)
 	survivor.outlived() // as a recovered task has
 	for _, tc := range []struct{ kills, event string }{
 		{"3", ""},
@@ -173,7 +196,7 @@ func TestSurvivedKills(t *testing.T) {
 		{"9", "The kernel has killed 9 processes of the task for its memory; the task goes on"},
 	} {
 		set("memory.events", "oom_kill "+tc.kills+"\n")
-		look()
+		look(nil)
 		var telling sync.WaitGroup
 		telling.Go(func() { driver.tellOOMKills(survivor) })
 		if tc.event != "" {

@@ -281,7 +281,7 @@ func (t *task) openCgroup(lookSoon func(*task)) error {
 	}
 	t.killed = make(chan struct{}, 1)
 	look := t.looker(lookSoon)
-	look()
+	look(nil)
 	_ = t.cgroup.Look() // the first, with the limits
 	return t.process.LookAt(look, t.cgroup.Events()...)
 }

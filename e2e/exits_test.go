@@ -137,7 +137,7 @@ func TestThousandExits(t *testing.T) {
 		must.NoError(t, err)
 		m.cgroup, err = hierarchy.Open(path)
 		must.NoError(t, err)
-		must.NoError(t, m.watched.LookAt(func() { m.looks.Add(1) }, m.cgroup.Events()...))
+		must.NoError(t, m.watched.LookAt(func(*os.File) { m.looks.Add(1) }, m.cgroup.Events()...))
 		return m
 	}
 	leave := func(m *member) {

@@ -86,6 +86,7 @@ machine "unprivileged" {
   test = ["TestUnprivileged"]
   full = [
     "TestUnprivileged/exits",
+    "TestUnprivileged/exits_seen_late",
     "TestUnprivileged/stop",
     "TestUnprivileged/logs_of_a_killed_driver",
     "TestUnprivileged/volumes",

@@ -5,8 +5,10 @@ package e2e
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"syscall"
 	"testing"
 	"time"
@@ -72,6 +74,7 @@ func TestUnprivileged(t *testing.T) {
 		}
 	}
 	t.Run("exits", func(t *testing.T) { testExits(t, unprivileged, asApp) })
+	t.Run("exits seen late", testExitsSeenLate)
 	t.Run("stop", func(t *testing.T) { testStop(t, unprivileged, asApp) })
 	t.Run("logs", func(t *testing.T) { testLogs(t, unprivileged) })
 	t.Run("logs of a killed driver", func(t *testing.T) { testLogsOfKilledDriver(t, unprivileged) })
@@ -199,6 +202,45 @@ func usesWhatCgroupSays(t *testing.T, alloc *api.Allocation, redis container) er
 		return fmt.Errorf("RSS is %d, in the cgroup's file %d", memory.RSS, want)
 	}
 	return nil
+}
+
+// Driver and conmon get to know of two ends when the cgroups are gone, and with them the counts of OOM kills. Without root,
+// who has the kernel's log, the driver still tells which of the two was one.
+func testExitsSeenLate(t *testing.T) {
+	oomKilled := map[string]string{"oom": "true", "killed": "false"}
+	j := run(t, "exits", unprivileged.place, only(slices.Collect(maps.Keys(oomKilled))...))
+	containers := map[string]container{}
+	late := []int{unprivileged.driverProcess(t)}
+	for task := range oomKilled {
+		containers[task] = teamD.container(t, j.running(t, task), task)
+		late = append(late, containers[task].State.ConmonPid)
+	}
+	wake := func() {
+		for _, pid := range late {
+			_ = syscall.Kill(pid, syscall.SIGCONT) // may have ended
+		}
+	}
+	t.Cleanup(wake)
+	for _, pid := range late {
+		must.NoError(t, syscall.Kill(pid, syscall.SIGSTOP))
+	}
+	unprivileged.letGo(t, j.running(t, "oom"), "oom")
+	must.NoError(t, syscall.Kill(containers["killed"].State.Pid, syscall.SIGKILL))
+	for task, ended := range containers {
+		eventually(t, "the removal of the cgroup of "+task, func() error {
+			if _, err := os.Stat(ended.cgroup()); !errors.Is(err, os.ErrNotExist) {
+				return fmt.Errorf("%s is still there: %v", ended.cgroup(), err)
+			}
+			return nil
+		})
+	}
+	wake()
+	for task, want := range oomKilled {
+		_, state := j.dead(t, task)
+		exit := terminated(t, state)
+		must.Eq(t, "137", exit.Details["exit_code"], must.Sprint(exit.DisplayMessage))
+		must.Eq(t, want, exit.Details["oom_killed"], must.Sprint(task, ": ", exit.DisplayMessage))
+	}
 }
 
 func testOwnFiles(t *testing.T) {

@@ -131,7 +131,7 @@ func (l *Loop) run() {
 				continue
 			}
 			if w.look != nil {
-				w.look()
+				w.look(w.files[event.Fd])
 			}
 			if event.Fd == w.key {
 				w.forget()
@@ -148,8 +148,8 @@ type Watched struct {
 	loop    *Loop
 	id      Process
 	key     int32
-	files   []int32 // keys of the files of LookAt
-	look    func()  // nil without them
+	files   map[int32]*os.File     // those of LookAt, by their keys
+	look    func(changed *os.File) // nil without them
 	process *os.Process
 	done    chan struct{}
 	release func() error
@@ -159,20 +159,22 @@ type Watched struct {
 // does not close it.
 func (w *Watched) Done() <-chan struct{} { return w.done }
 
-// LookAt has the loop call look whenever the kernel reports that one of the files has changed (EPOLLPRI, as files of cgroups
-// do), and once more when the process ends, before Done: for what is gone soon after the end. The loop waits for look, which
-// must be quick. It is called once for a watch, and holds until that ends.
-func (w *Watched) LookAt(look func(), files ...*os.File) error {
+// LookAt has the loop call look with each of the files that the kernel reports to have changed (EPOLLPRI, as files of cgroups
+// do), and once more, with nil, when the process ends, before Done: for what is gone soon after the end. A file of a cgroup that
+// was removed is reported for what changed before, not for the removal. The loop waits for look, which must be quick. LookAt is
+// called once for a watch, and holds until that ends.
+func (w *Watched) LookAt(look func(changed *os.File), files ...*os.File) error {
 	l := w.loop
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if _, ok := l.watched[w.key]; !ok {
 		return nil // over
 	}
-	w.look = look
+	w.look, w.files = look, make(map[int32]*os.File, len(files))
 	for _, file := range files {
 		l.last++
-		// Edges only: a file of a cgroup that was removed reports a change for ever.
+		// Edges only: a file of a cgroup that was removed reports a change for ever. The removal makes no edge, only
+		// kernfs_notify does (the kernel's fs/kernfs/file.c).
 		event := unix.EpollEvent{Events: unix.EPOLLPRI | unix.EPOLLET, Fd: l.last}
 		var ctlErr error
 		err := l.conn.Control(func(epoll uintptr) {
@@ -181,7 +183,7 @@ func (w *Watched) LookAt(look func(), files ...*os.File) error {
 		if err := errors.Join(err, ctlErr); err != nil {
 			return fmt.Errorf("wait for changes of %s: %w", file.Name(), err)
 		}
-		w.files = append(w.files, l.last)
+		w.files[l.last] = file
 		l.watched[l.last] = w
 	}
 	return nil
@@ -190,8 +192,8 @@ func (w *Watched) LookAt(look func(), files ...*os.File) error {
 // forget takes the watch out of the loop, which is locked.
 func (w *Watched) forget() {
 	delete(w.loop.watched, w.key)
-	for _, file := range w.files {
-		delete(w.loop.watched, file)
+	for key := range w.files {
+		delete(w.loop.watched, key)
 	}
 }
 

@@ -4,9 +4,11 @@ import (
 	"bufio"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"runtime"
 	"strconv"
 	"strings"
@@ -16,6 +18,8 @@ import (
 
 	"github.com/shoenig/test/must"
 	"golang.org/x/sys/unix"
+
+	"nomad-driver-podman/cgroupv2"
 )
 
 // patience is how long a test waits for what must happen; it only matters in a failing test.
@@ -202,29 +206,87 @@ func TestWatched_LookAt(t *testing.T) {
 	w, over := watch(t, l, processes[0]), watch(t, l, processes[1])
 	sign, change := urgent(t)
 	another, changeOther := urgent(t)
-	looks := make(chan struct{}, 10)
-	must.NoError(t, w.LookAt(func() { looks <- struct{}{} }, sign, another))
-	look := func() {
+	looks := make(chan *os.File, 10)
+	must.NoError(t, w.LookAt(func(changed *os.File) { looks <- changed }, sign, another))
+	look := func(changed *os.File) {
 		t.Helper()
 		select {
-		case <-looks:
+		case got := <-looks:
+			must.EqOp(t, changed, got)
 		case <-time.After(patience):
 			t.Fatal("not looked at")
 		}
 	}
 	for range 3 {
 		change()
-		look()
+		look(sign)
 		changeOther()
-		look()
+		look(another)
 	}
 	must.NoError(t, over.Close())
-	must.NoError(t, over.LookAt(func() { t.Error("looked at after the end of the watch") }, sign))
+	must.NoError(t, over.LookAt(func(*os.File) { t.Error("looked at after the end of the watch") }, sign))
 	killAll()
 	awaitDone(t, w, time.After(patience))
-	look() // before the end was known
+	look(nil) // before the end was known
 	must.MapEmpty(t, l.watched)
 	must.Eq(t, 0, len(looks))
+}
+
+// What changed in a cgroup is reported when that is gone, too, and its removal is no change.
+func TestWatched_LookAtRemoved(t *testing.T) {
+	l := newLoop(t)
+	processes, killAll := idlers(t, 1)
+	w := watch(t, l, processes[0])
+	emptied, removed := newCgroup(t), newCgroup(t)
+	looks := make(chan *os.File, 10)
+	must.NoError(t, w.LookAt(func(changed *os.File) { looks <- changed }, emptied.events, removed.events))
+	must.NoError(t, os.Remove(removed.dir))
+
+	// Nothing is looked at before both has happened.
+	l.mu.Lock()
+	process := exec.Command("sleep", "1d")
+	process.SysProcAttr = &syscall.SysProcAttr{UseCgroupFD: true, CgroupFD: int(emptied.fd.Fd())}
+	must.NoError(t, process.Start())
+	must.NoError(t, process.Process.Kill())
+	must.Error(t, process.Wait())
+	must.NoError(t, os.Remove(emptied.dir))
+	l.mu.Unlock()
+
+	killAll()
+	awaitDone(t, w, time.After(patience))
+	must.EqOp(t, emptied.events, <-looks)
+	for changed := range looks {
+		if changed == nil {
+			break // the end
+		}
+		must.EqOp(t, emptied.events, changed)
+	}
+}
+
+// newCgroup is an empty cgroup. What is in it is in its file cgroup.events.
+func newCgroup(t *testing.T) (c struct {
+	dir        string
+	fd, events *os.File
+}) {
+	t.Helper()
+	hierarchy, err := cgroupv2.Mounted()
+	if err != nil {
+		t.Skip(err)
+	}
+	own, err := cgroupv2.Of(os.Getpid())
+	must.NoError(t, err)
+	if c.dir, err = os.MkdirTemp(filepath.Join(hierarchy.Root, own), "exits-test-"); err != nil {
+		t.Skipf("no cgroup can be made here: %v", err)
+	}
+	t.Cleanup(func() { _ = os.Remove(c.dir) })
+	for name, file := range map[string]**os.File{"": &c.fd, "cgroup.events": &c.events} {
+		*file, err = os.Open(filepath.Join(c.dir, name))
+		must.NoError(t, err)
+		t.Cleanup(func() { must.NoError(t, (*file).Close()) })
+	}
+	_, err = io.ReadAll(c.events) // what it says by now is known
+	must.NoError(t, err)
+	return c
 }
 
 // urgent is a file that reports EPOLLPRI with each change: a socket that gets out-of-band data (tcp(7)).

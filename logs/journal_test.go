@@ -50,7 +50,7 @@ func newJournal(t *testing.T) *journal {
 	t.Cleanup(func() { _ = file.Close() })
 	self, err := os.Executable()
 	must.NoError(t, err)
-	script := fmt.Sprintf("#!/bin/sh\nexec env LOGS_TEST_PROCESS= LOGS_TEST_JOURNAL='%s' '%s' \"$@\"\n", file.Name(), self)
+	script := fmt.Sprintf("#!/bin/sh\nexec env %s LOGS_TEST_PROCESS= LOGS_TEST_JOURNAL='%s' '%s' \"$@\"\n", endAtOnce, file.Name(), self)
 	must.NoError(t, os.WriteFile(filepath.Join(dir, "journalctl"), []byte(script), 0o700)) //nolint:gosec // to be run
 	t.Setenv("PATH", dir+":"+os.Getenv("PATH"))
 	return &journal{t: t, file: file}

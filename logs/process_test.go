@@ -270,7 +270,7 @@ func TestTail(t *testing.T) {
 		}
 		kept.add(text)
 		all = append(all, text...)
-		must.Eq(t, all[max(0, len(all)-maxTail):], []byte(kept))
+		must.EqOp(t, string(all[max(0, len(all)-maxTail):]), string(kept))
 	}
 	must.Less(t, 4*maxTail, cap(kept))
 

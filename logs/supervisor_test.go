@@ -38,6 +38,10 @@ func TestMain(m *testing.M) {
 	os.Exit(0)
 }
 
+// endAtOnce is for the processes that tests start: the race detector would have each wait a second at its end
+// (https://go.dev/doc/articles/race_detector).
+const endAtOnce = "GORACE=atexit_sleep_ms=0"
+
 // logProcess is Main, but for who may run the journalctl of tests.
 func logProcess() error {
 	// A supervisor in Go cannot know the child's PID before it runs.
@@ -144,7 +148,7 @@ func (s *supervisor) start() {
 		s.process.ExtraFiles = append(s.process.ExtraFiles, f)
 	}
 	s.mu.Unlock()
-	s.process.Env = append(os.Environ(), "LOGS_TEST_PROCESS=1", "NOTIFY_SOCKET="+filepath.Join(s.dir, "notify"),
+	s.process.Env = append(os.Environ(), endAtOnce, "LOGS_TEST_PROCESS=1", "NOTIFY_SOCKET="+filepath.Join(s.dir, "notify"),
 		"LISTEN_FDS="+strconv.Itoa(len(names)), "LISTEN_FDNAMES="+strings.Join(names, ":"))
 	s.process.Stderr = &s.stderr
 	s.process.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}

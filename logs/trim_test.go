@@ -2,6 +2,7 @@ package logs
 
 import (
 	"bytes"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -31,18 +32,23 @@ func TestTrim(t *testing.T) {
 			}
 			must.NoError(t, p.Follow(soon(t), x.req))
 			out, errs := newLogmon(t, x.req.Stdout), newLogmon(t, x.req.Stderr)
-			const last = 50000
-			<-x.write(last)
-			out.await(t, atLeast(last))
-			errs.await(t, atLeast(last))
+			var text strings.Builder
+			for i := range 5000 {
+				line := fmt.Sprintf("%0500d\n", i)
+				x.conmon.print(stdout, line)
+				x.conmon.print(stderr, line)
+				text.WriteString(line)
+			}
+			all := func(got []byte) bool { return len(got) >= text.Len() }
+			out.await(t, all)
+			errs.await(t, all)
 			x.conmon.print(stdout, "end\n") // so that what was read last is noticed, too
 			out.await(t, func(got []byte) bool { return bytes.HasSuffix(got, []byte("end\n")) })
 			finish(t, p, x.req.Task)
-			must.EqOp(t, numbered(1, last)+"end\n", out.end())
-			must.EqOp(t, numbered(1, last), errs.end())
+			must.EqOp(t, text.String()+"end\n", out.end())
+			must.EqOp(t, text.String(), errs.end())
 			var st unix.Stat_t
 			must.NoError(t, unix.Stat(x.req.File, &st))
-			must.Less(t, 2*punchStep, st.Blocks*512)
 			if st.Size < 2*collapseStep {
 				rest, err := os.ReadFile(x.req.File)
 				must.NoError(t, err)
@@ -52,6 +58,7 @@ func TestTrim(t *testing.T) {
 				}
 			} else {
 				must.EqOp(t, "tmpfs", name)
+				must.Less(t, st.Size-punchStep/2, st.Blocks*512) // there is a hole, less a page for its newline
 			}
 		})
 	}
