@@ -19,7 +19,7 @@ import (
 
 const (
 	// perByte is what a byte of a settings file may cost: a key takes two, and is kept with all tables that it is in.
-	perByte = 1 << 12
+	perByte = 8 << 10
 	// maxSeen is how long a text of a finding's may be, bytes: what of a few files is wrong, with their paths.
 	maxSeen = 2 << 10
 )
@@ -53,6 +53,7 @@ func shown(t *testing.T, found finding.Finding) {
 func FuzzSettings(f *testing.F) {
 	f.Add("a = ", "[", uint16(60000), "]")
 	f.Add("a = ", "{a=", uint16(5000), "1")
+	f.Add("a = ", "[\n{"+strings.Repeat("a.", 90)+"a = ", uint16(80), "1")
 	f.Add("", "a.", uint16(8000), "a = 1")
 	f.Add("["+strings.Repeat("x", 8000)+"]", "\na = 1", uint16(1000), "")
 	f.Add("a = '''", "\n#''' [", uint16(1000), "'''")
@@ -66,7 +67,7 @@ func FuzzSettings(f *testing.F) {
 		text = append(text, after...)
 		must.NoError(t, os.WriteFile(path, text, 0o644))
 		for _, into := range []any{new(config.Config), new(types.TomlConfig), new(registries)} {
-			fuzz.Cheap(t, min(len(text), maxOwnSettings), perByte, func() {
+			fuzz.Cheap(t, maxOwnSettings, perByte, func() {
 				if _, err := u.parse(settings{path: path, own: true}, into); err != nil {
 					fuzz.Line(t, err.Error(), maxSeen)
 				}

@@ -65,12 +65,11 @@ func (u User) parse(s settings, into any) (toml.MetaData, error) {
 // is in, and needs stack for each bracket: by a megabyte of them it would end this process.
 const (
 	maxOwnSettings = 16 << 10 // bytes, without comments
-	maxDots        = 100      // in a line: a.b.c is a key in a table in a table
-	maxBraces      = 100      // in the file: so are {a={b={c=
+	maxNesting     = 200      // tables in each other
 )
 
 // checkSettings counts also what is in strings and does no harm there, so that it need not know where they end. Only a line
-// that can be nothing but a comment, or within a string, is none of it.
+// that can be nothing but a comment, or within a string, is none of it. a.b.c is a key in a table in a table, and so is {a={b={c.
 func checkSettings(text []byte) error {
 	size, braces, dots := 0, 0, 0
 	for line := range bytes.FieldsFuncSeq(text, func(r rune) bool { return r == '\n' || r == '\r' }) {
@@ -79,11 +78,11 @@ func checkSettings(text []byte) error {
 		}
 		size += len(line)
 		braces += bytes.Count(line, []byte("{"))
-		dots = max(dots, bytes.Count(line, []byte(".")))
+		dots = max(dots, bytes.Count(line, []byte("."))) // all that a dotted key can have
 	}
-	if size > maxOwnSettings || braces > maxBraces || dots > maxDots {
-		return fmt.Errorf("%w: it says more than is read of a user's own file (%d bytes without comments, %d dots in a line, %d braces)",
-			errUnseen, maxOwnSettings, maxDots, maxBraces)
+	if size > maxOwnSettings || (braces+1)*(dots+1) > maxNesting {
+		return fmt.Errorf("%w: it says more than is read of a user's own file (%d bytes without comments, at most %d tables in each other)",
+			errUnseen, maxOwnSettings, maxNesting)
 	}
 	return nil
 }

@@ -235,13 +235,14 @@ func TestOwnSettingsAreBounded(t *testing.T) {
 		text   string
 		status finding.Status
 	}{
-		"brackets":     {"a = " + strings.Repeat("[", maxSettings-4), finding.Warn},
-		"braces":       {"a = " + strings.Repeat("{a=", maxBraces+1), finding.Warn},
-		"dots":         {strings.Repeat("a.", maxDots+1) + "a = 1", finding.Warn},
-		"keys":         {"[" + strings.Repeat("a", maxOwnSettings) + "]\nb = 1", finding.Warn},
-		"in a string":  {"a = '''\n#''', b = " + strings.Repeat("[", maxOwnSettings), finding.Warn},
-		"comments":     {strings.Repeat(" # label = false [{a.b.c='x'}]\n", 10_000) + "[containers]\nfuture = 1\n", finding.OK},
-		"not too many": {strings.Repeat("a = [{}]\n", maxBraces), finding.Fail}, // twice the same
+		"brackets":    {"a = " + strings.Repeat("[", maxSettings-4), finding.Warn},
+		"braces":      {"a = " + strings.Repeat("{a=", maxNesting), finding.Warn},
+		"dots":        {strings.Repeat("a.", maxNesting) + "a = 1", finding.Warn},
+		"both":        {"a = " + strings.Repeat("[\n{a.a.a.a.a.a.a.a.a.a = ", maxNesting/10), finding.Warn},
+		"keys":        {"[" + strings.Repeat("a", maxOwnSettings) + "]\nb = 1", finding.Warn},
+		"in a string": {"a = '''\n#''', b = " + strings.Repeat("[", maxOwnSettings), finding.Warn},
+		"comments":    {strings.Repeat(" # label = false [{a.b.c='x'}]\n", 10_000) + "[containers]\nfuture = 1\n", finding.OK},
+		"just enough": {"a = [" + strings.Repeat("{b.c = 1},\n", maxNesting/2-1) + "1]", finding.OK},
 	} {
 		t.Run(name, func(t *testing.T) {
 			u, root := configured(t, map[string]string{"~/containers.conf": test.text})
