@@ -1,6 +1,7 @@
 // Package allocdir deals with what Nomad keeps of an allocation on the host. Nomad makes most of these directories for
 // everybody to write (mode 0777, owner nobody), and opens files in alloc/logs by their paths, as root and over symbolic
-// links. So nothing here is opened by its path, and alloc and alloc/logs are closed to all but root while tasks run.
+// links. So nothing here is opened by its path, and while tasks are there alloc and alloc/logs are root's: others may make files in
+// alloc, and move only their own.
 package allocdir
 
 import (

@@ -11,8 +11,8 @@ import (
 // ErrReplaced is wrapped when another directory is in the place of an allocation's logs. Nomad would open files there as root.
 var ErrReplaced = errors.New("alloc/logs was replaced by something else")
 
-// Modes of what root alone may change. Tasks make files in alloc, but nobody removes or renames what somebody else owns there
-// (the sticky bit, inode(7)); logs are root's.
+// Modes of the two directories. Everybody may make files in alloc, but nobody removes or renames what somebody else owns there
+// (the sticky bit, inode(7)); in logs only root makes any.
 const (
 	sharedMode = unix.S_ISVTX | 0o777
 	logsMode   = 0o755
@@ -72,30 +72,55 @@ func (c *closed) restore(look bool) (removed []string, err error) {
 	if !look {
 		return nil, nil
 	}
-	var st unix.Stat_t
-	if err := unix.Fstatat(int(c.shared.Fd()), LogsName, &st, unix.AT_SYMLINK_NOFOLLOW); err != nil { //nolint:gosec // a descriptor
+	if is, err := c.called(LogsName); err != nil || is != c.id {
 		return nil, c.replaced(err)
-	}
-	if (ID{Dev: st.Dev, Ino: st.Ino}) != c.id {
-		return nil, c.replaced(nil)
 	}
 	return sweep(c.logs)
 }
 
-// replaced is the error for what is in the place of the logs. That leads root nowhere any more: a directory is root's now, and
-// anything else is gone.
+// replaced is the error for what is in the place of the logs, after a directory of root's has come there.
 func (c *closed) replaced(why error) error {
-	errs := []error{fmt.Errorf("%s: %w", c.path, ErrReplaced), why}
-	now, err := open(c.shared, LogsName, unix.O_RDONLY)
-	switch {
-	case err == nil:
-		_, err := own(now, logsMode)
+	return errors.Join(fmt.Errorf("%s: %w", c.path, ErrReplaced), why, c.claim())
+}
+
+// claimTries is how often somebody may put something else in the place of the logs, which is theirs to move until it is root's.
+const claimTries = 1000
+
+// claim makes what is called logs a directory of root's in which nothing leads elsewhere. There must be one: anybody may make
+// what is missing in a directory that only the sticky bit protects.
+func (c *closed) claim() error {
+	parent := int(c.shared.Fd()) //nolint:gosec // a descriptor
+	for range claimTries {
+		if err := unix.Mkdirat(parent, LogsName, logsMode); err != nil && err != unix.EEXIST {
+			return fmt.Errorf("making %s anew: %w", LogsName, err)
+		}
+		now, err := open(c.shared, LogsName, unix.O_RDONLY)
+		if err != nil { // it is none
+			if err := unix.Unlinkat(parent, LogsName, 0); err != nil && err != unix.ENOENT && err != unix.EISDIR {
+				return fmt.Errorf("removing what is called %s: %w", LogsName, err)
+			}
+			continue
+		}
+		_, err = own(now, logsMode)
 		_, sweepErr := sweep(now)
-		errs = append(errs, err, sweepErr, now.Close())
-	case !errors.Is(err, unix.ENOENT):
-		errs = append(errs, unix.Unlinkat(int(c.shared.Fd()), LogsName, 0)) //nolint:gosec // a descriptor
+		id, idErr := idOf(now)
+		if err := errors.Join(err, sweepErr, idErr, now.Close()); err != nil {
+			return err
+		}
+		if is, err := c.called(LogsName); err == nil && is == id {
+			return nil
+		}
 	}
-	return errors.Join(errs...)
+	return fmt.Errorf("somebody puts something else in the place of %s again and again", LogsName)
+}
+
+// called is the ID of what has a name in the shared directory, a link itself included.
+func (c *closed) called(name string) (ID, error) {
+	var st unix.Stat_t
+	if err := unix.Fstatat(int(c.shared.Fd()), name, &st, unix.AT_SYMLINK_NOFOLLOW); err != nil { //nolint:gosec // a descriptor
+		return ID{}, err
+	}
+	return ID{Dev: st.Dev, Ino: st.Ino}, nil
 }
 
 func (c *closed) close() error {
@@ -153,7 +178,7 @@ func sweep(logs *os.File) (removed []string, err error) {
 				continue
 			}
 		case unix.S_IFIFO:
-			if st.Uid == 0 {
+			if st.Nlink == 1 && st.Uid == 0 {
 				continue
 			}
 		case unix.S_IFDIR:

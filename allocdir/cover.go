@@ -7,6 +7,8 @@ import (
 	"path/filepath"
 
 	"golang.org/x/sys/unix"
+
+	"nomad-driver-podman/rootless"
 )
 
 // stNoSymFollow is the flag of a mount over whose links nobody goes (ST_NOSYMFOLLOW, include/linux/statfs.h).
@@ -14,9 +16,10 @@ const stNoSymFollow = 0x2000
 
 // Cover mounts an allocation's shared directory over itself so that nobody who goes there by its path follows a link
 // (MOUNT_ATTR_NOSYMFOLLOW, mount_setattr(2), Linux 5.14). It stands while an agent starts: that opens the directory to
-// everybody again, and goes by paths in it as root. Tasks that run have mounts of their own.
+// everybody again, and goes by paths in it as root. Containers have mounts of their own; tasks that go by the path follow no
+// links in it meanwhile, either.
 func Cover(path string) error {
-	return withShared(path, func(dir *os.File) error {
+	return withShared(path, false, func(dir *os.File) error {
 		fd := int(dir.Fd()) //nolint:gosec // a descriptor
 		tree, err := unix.OpenTree(fd, "", unix.AT_EMPTY_PATH|unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC)
 		if err != nil {
@@ -29,23 +32,28 @@ func Cover(path string) error {
 			err = fmt.Errorf("covering %s: move_mount: %w", dir.Name(), err)
 		}
 		return errors.Join(err, unix.Close(tree))
-	}, false)
+	})
 }
 
 // Uncover ends Cover. Where nothing is covered it does nothing.
 func Uncover(path string) error {
-	return withShared(path, func(dir *os.File) error {
-		// The way is root's up to here.
-		if err := unix.Unmount(filepath.Join(path, shared), unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW); err != nil {
+	return withShared(path, true, func(dir *os.File) error {
+		// The way is root's up to here. EINVAL: another task's call was faster.
+		if err := unix.Unmount(filepath.Join(path, shared), unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW); err != nil && err != unix.EINVAL {
 			return fmt.Errorf("uncovering %s: %w", dir.Name(), err)
 		}
 		return nil
-	}, true)
+	})
 }
 
 // withShared calls do for an allocation's shared directory when it is covered, or is not, as asked for. Where the allocation's
-// own directory follows no links already there is never anything to do.
-func withShared(path string, do func(*os.File) error, covered bool) error {
+// own directory follows no links already there is never anything to do. It works in the mounts of process 1, from where agents
+// that have their own get them.
+func withShared(path string, covered bool, do func(*os.File) error) error {
+	return rootless.InHostMounts(func() error { return inShared(path, covered, do) })
+}
+
+func inShared(path string, covered bool, do func(*os.File) error) error {
 	alloc, err := Open(path)
 	if errors.Is(err, unix.ENOENT) {
 		return nil // Nomad has removed it

@@ -34,7 +34,7 @@ type guarded struct {
 
 // Report is what was found when an allocation was closed off again.
 type Report struct {
-	Path    string   // of the allocation's directory
+	Path    string   // of the allocation's directory; empty when the guard cannot go on
 	Removed []string // names in alloc/logs
 	Err     error    // wraps ErrReplaced when root must not open files there any more
 }
@@ -174,16 +174,19 @@ func (g *Guard) run() {
 	for {
 		n, err := g.inotify.Read(events[:])
 		if err != nil {
+			if !errors.Is(err, os.ErrClosed) {
+				g.report(Report{Err: fmt.Errorf("reading inotify events: %w", err)})
+			}
 			return
 		}
-		for _, report := range g.restore(events[:n]) {
+		for _, report := range g.handle(events[:n]) {
 			g.report(report)
 		}
 	}
 }
 
-// restore looks at the allocations that events are about.
-func (g *Guard) restore(events []byte) (reports []Report) {
+// handle looks at the allocations that events are about.
+func (g *Guard) handle(events []byte) (reports []Report) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	for len(events) >= unix.SizeofInotifyEvent {

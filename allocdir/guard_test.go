@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -34,7 +35,7 @@ func isClosed(t *testing.T, path string) bool {
 func newGuard(t *testing.T) (*Guard, <-chan Report) {
 	t.Helper()
 	needRoot(t)
-	reports := make(chan Report, 16)
+	reports := make(chan Report, 256)
 	guard, err := NewGuard(func(r Report) { reports <- r })
 	must.NoError(t, err)
 	t.Cleanup(func() { must.NoError(t, guard.Close()) })
@@ -163,12 +164,11 @@ func TestGuardSeesOtherLogs(t *testing.T) {
 			must.ErrorIs(t, err, ErrReplaced)
 			release()
 
-			// What is there now leads nowhere.
-			info, err := os.Lstat(filepath.Join(path, "alloc/logs"))
-			if err == nil {
-				must.Eq(t, os.ModeDir|0o755, info.Mode())
-				must.FileNotExists(t, filepath.Join(path, "alloc/logs/web.stdout.0"))
-			}
+			// What is there now is root's, and nothing in it leads elsewhere.
+			must.True(t, isClosed(t, path))
+			entries, err := os.ReadDir(filepath.Join(path, "alloc/logs"))
+			must.NoError(t, err)
+			must.SliceEmpty(t, entries)
 
 			// Another process of the driver's recovers the task.
 			_, _, _, err = guard.Hold(path, id)
@@ -178,13 +178,70 @@ func TestGuardSeesOtherLogs(t *testing.T) {
 	}
 }
 
+// Nor does it help to put something else there again and again.
+func TestGuardWinsOverExchange(t *testing.T) {
+	guard, reports := newGuard(t)
+	for range 20 {
+		path := build(t)
+		reachable(t, path)
+		_, _, release, err := guard.Hold(path, ID{})
+		must.NoError(t, err)
+		shared, err := os.Open(filepath.Join(path, "alloc"))
+		must.NoError(t, err)
+		fd := int(shared.Fd())
+		must.NoError(t, os.Rename(filepath.Join(path, "alloc/logs"), filepath.Join(path, "alloc/was")))
+		stop := make(chan struct{})
+		var swapping sync.WaitGroup
+		swapping.Go(func() {
+			must.NoError(t, someone.Do(func() error {
+				for _, dir := range []string{"logs", "second"} {
+					if err := errors.Join(unix.Mkdirat(fd, dir, 0o755), unix.Symlinkat("/etc/shadow", fd, dir+"/web.stdout.0")); err != nil {
+						return err
+					}
+				}
+				for {
+					select {
+					case <-stop:
+						return nil
+					default:
+						_ = unix.Renameat2(fd, "logs", fd, "second", unix.RENAME_EXCHANGE)
+					}
+				}
+			}))
+		})
+		// The swaps have begun, and go on while the guard closes.
+		must.Wait(t, wait.InitialSuccess(wait.BoolFunc(func() bool {
+			_, err := os.Lstat(filepath.Join(path, "alloc/second/web.stdout.0"))
+			return err == nil
+		}), wait.Timeout(time.Minute), wait.Gap(time.Millisecond)))
+		open777(t, filepath.Join(path, "alloc"))
+		must.ErrorIs(t, receive(t, reports).Err, ErrReplaced)
+		eventuallyClosed(t, path) // open777 does it in two steps, each of which opens them
+		_, err = os.Lstat(filepath.Join(path, "alloc/logs/web.stdout.0"))
+		must.ErrorIs(t, err, os.ErrNotExist)
+		close(stop)
+		swapping.Wait()
+		must.True(t, isClosed(t, path))
+		release()
+		must.NoError(t, shared.Close())
+	}
+}
+
+var someone = rootless.User{Name: "someone", UID: 1234, GID: 1234}
+
+// reachable opens the test's own directories to everybody.
+func reachable(t *testing.T, path string) {
+	t.Helper()
+	for dir := path; dir != "/" && dir != os.TempDir(); dir = filepath.Dir(dir) {
+		must.NoError(t, os.Chmod(dir, 0o755))
+	}
+}
+
 // Nobody else can put anything in the place of the logs, or among them.
 func TestClosedToOthers(t *testing.T) {
 	guard, _ := newGuard(t)
 	path := build(t)
-	for dir := path; dir != "/" && dir != os.TempDir(); dir = filepath.Dir(dir) {
-		must.NoError(t, os.Chmod(dir, 0o755)) // the test's own directories are in nobody's way
-	}
+	reachable(t, path)
 	_, _, release, err := guard.Hold(path, ID{})
 	must.NoError(t, err)
 	defer release()
@@ -192,7 +249,7 @@ func TestClosedToOthers(t *testing.T) {
 	must.NoError(t, err)
 	defer shared.Close()
 	fd := int(shared.Fd())
-	must.NoError(t, rootless.User{Name: "someone", UID: 1234, GID: 1234}.Do(func() error {
+	must.NoError(t, someone.Do(func() error {
 		must.ErrorIs(t, unix.Renameat(fd, "logs", fd, "moved"), unix.EPERM)
 		must.ErrorIs(t, unix.Renameat2(fd, "logs", fd, "data", unix.RENAME_EXCHANGE), unix.EPERM)
 		must.ErrorIs(t, unix.Symlinkat("/etc", fd, "logs/web.stdout.1"), unix.EACCES)

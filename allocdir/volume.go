@@ -17,10 +17,11 @@ import (
 type Kind int
 
 const (
-	Plain   Kind = iota // nothing of Nomad's
-	Shared              // the shared directory with Nomad's log files in it
-	Logs                // Nomad's log files, or some of them
-	Secrets             // the task's secrets, or some of them
+	// Plain is nothing of Nomad's.
+	Plain   Kind = iota
+	Shared       // the shared directory with Nomad's log files in it
+	Logs         // Nomad's log files, or some of them
+	Secrets      // the task's secrets, or some of them
 )
 
 // Volume opens the source of a job's volume, a path relative to the task's directory, and tells what it is. It may be a

@@ -10,9 +10,9 @@ import (
 
 const hostMounts = "/proc/1/ns/mnt"
 
-// inHostMounts runs fn in PID 1's mount namespace. Only mounts made there reach the mount namespaces of rootless
+// InHostMounts runs fn in PID 1's mount namespace. Only mounts made there reach the mount namespaces of rootless
 // podman, which are slaves of it (mount_namespaces(7)); a unit with PrivateTmp= and the like has one of its own.
-func inHostMounts(fn func() error) error {
+func InHostMounts(fn func() error) error {
 	host, err := os.Open(hostMounts)
 	if err != nil {
 		return fmt.Errorf("opening PID 1's mount namespace: %w", err)

@@ -46,7 +46,7 @@ func NewStage(u User, id string) (*Stage, error) {
 	}
 	s := stageOf(u, id)
 	userDir := filepath.Dir(s.dir)
-	err := inHostMounts(func() error {
+	err := InHostMounts(func() error {
 		for _, path := range []string{stageRoot, filepath.Dir(userDir)} {
 			if err := makeDir(path, openToPass); err != nil {
 				return err
@@ -84,8 +84,8 @@ func stageOf(u User, id string) *Stage {
 }
 
 // Add mounts m below the stage and returns the path at which the user finds it. Mounts below a directory come
-// along, except for IDMapRoot. Later mounts and unmounts below the source are seen too (MS_SLAVE), never the
-// other way round. The error wraps ErrIDMapUnsupported when only the ID map is impossible.
+// along, except for IDMapRoot. Later mounts and unmounts below the source are seen too (MS_SLAVE), except with
+// ReadOnlyBelow, and never the other way round. The error wraps ErrIDMapUnsupported when only the ID map is impossible.
 func (s *Stage) Add(m StageMount) (string, error) {
 	path, err := s.add(m)
 	if err != nil {
@@ -110,7 +110,7 @@ func (s *Stage) add(m StageMount) (string, error) {
 		return "", err
 	}
 	path := filepath.Join(s.dir, m.Name)
-	err = inHostMounts(func() error {
+	err = InHostMounts(func() error {
 		if err := makeMountPoint(path, st.Mode&unix.S_IFMT == unix.S_IFDIR); err != nil {
 			return err
 		}
@@ -203,6 +203,10 @@ func assemble(tree, part int, at string) (int, error) {
 	if err := errors.Join(err, unix.Close(place)); err != nil {
 		return -1, fmt.Errorf("move_mount to %s: %w", at, err)
 	}
+	// What is mounted on the source later does not get here: it would come without what was made of this mount.
+	if err := unix.Mount("", stageRoot, "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
+		return -1, fmt.Errorf("making the tree private: %w", err)
+	}
 	whole, err := unix.OpenTree(tree, "", unix.AT_EMPTY_PATH|unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC|unix.AT_RECURSIVE)
 	if err != nil {
 		return -1, fmt.Errorf("open_tree: %w", err)
@@ -213,7 +217,7 @@ func assemble(tree, part int, at string) (int, error) {
 // Close unmounts everything below the stage and removes its directory. A container that was started meanwhile keeps
 // its own mounts. Closing again is no error.
 func (s *Stage) Close() error {
-	if err := inHostMounts(s.clear); err != nil {
+	if err := InHostMounts(s.clear); err != nil {
 		return fmt.Errorf("closing the stage %s: %w", s.dir, err)
 	}
 	return nil
