@@ -105,7 +105,8 @@ func (g *Guard) Hold(path string, was ID) (id ID, removed []string, release func
 	return a.id, removed, sync.OnceFunc(func() { g.release(path, a) }), nil
 }
 
-// Restore closes off an allocation that is held, should somebody have opened it, and returns when that is done.
+// Restore closes off an allocation, should somebody have opened it, and returns when that is done. One that is not held is not
+// kept so.
 func (g *Guard) Restore(path string) (removed []string, err error) {
 	if g == nil {
 		return nil, nil
@@ -115,7 +116,11 @@ func (g *Guard) Restore(path string) (removed []string, err error) {
 	if a, found := g.guarded[path]; found {
 		return a.restore(true)
 	}
-	return nil, nil
+	c, removed, err := closeOff(path, ID{})
+	if err != nil {
+		return removed, err
+	}
+	return removed, c.close()
 }
 
 // watch is called with the lock held. What was opened between closing off and this is closed again.

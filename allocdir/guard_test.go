@@ -82,7 +82,7 @@ func TestGuardClosesOff(t *testing.T) {
 	must.False(t, isClosed(t, path))
 	_, err = guard.Restore(path)
 	must.NoError(t, err)
-	must.False(t, isClosed(t, path))
+	must.True(t, isClosed(t, path))
 }
 
 func TestGuardSweeps(t *testing.T) {

@@ -12,63 +12,69 @@ import (
 	"nomad-driver-podman/allocdir"
 )
 
-// closeOff keeps everybody but root from changing what Nomad opens as root in the allocation's directory, as long as the
-// task is there. was is the ID of the log directory at an earlier time, else zero.
-func (d *Driver) closeOff(cfg *drivers.TaskConfig, was allocdir.ID) (id allocdir.ID, release func(), err error) {
-	id, removed, release, err := d.allocs.Hold(cfg.AllocDir, was)
+// closeOff keeps everybody but root from changing what Nomad opens as root in the allocation's directory, until letGo is
+// called. was is the ID of the log directory at an earlier time, else zero.
+func (d *Driver) closeOff(cfg *drivers.TaskConfig, was allocdir.ID) (id allocdir.ID, letGo func(), err error) {
+	id, removed, letGo, err := d.allocs.Hold(cfg.AllocDir, was)
 	d.tellRemoved(cfg, removed)
-	return id, release, err
+	if errors.Is(err, allocdir.ErrReplaced) {
+		d.allocReport(allocdir.Report{Path: cfg.AllocDir, Err: err}) // the allocation's other tasks have the same logs
+	}
+	return id, letGo, err
 }
 
-// closeOffAgain does so for a recovered task. That is ended when somebody has put something else in the place of the
-// directory of its logs meanwhile.
-func (d *Driver) closeOffAgain(n *node, t *task) {
+// closeOffAgain does so for a recovered task. When somebody has put something else in the place of the directory of its logs
+// meanwhile, the task has to end, and replaced is true.
+func (d *Driver) closeOffAgain(t *task) (replaced bool) {
 	was := t.state.LogsDir
 	if boot, err := bootID(); err != nil || boot != t.state.BootID {
 		was = allocdir.ID{} // devices may have other numbers
 	}
-	id, release, err := d.closeOff(t.cfg, was)
+	id, letGo, err := d.closeOff(t.cfg, was)
 	if err != nil {
-		d.cannotCloseOff(n, t, err)
-		return
+		d.logger.Error("the directories of a recovered task's allocation were not closed to others", "task", t.cfg.ID, "error", err)
+		return errors.Is(err, allocdir.ErrReplaced)
 	}
-	t.state.LogsDir, t.open = id, release
+	t.state.LogsDir, t.letGoAlloc = id, letGo
+	return false
 }
 
-// agentStarted is called when Nomad has built the directories of a task's allocation again, as it does when the agent starts.
-func (d *Driver) agentStarted(n *node, t *task) {
+// allocBuilt is called when Nomad has built the directories of a recovered task's allocation again, as it does when the agent
+// starts, and thereby has opened them to everybody.
+func (d *Driver) allocBuilt(n *node, t *task) {
 	removed, err := d.allocs.Restore(t.cfg.AllocDir)
-	d.tellRemoved(t.cfg, removed)
-	if err != nil {
-		d.cannotCloseOff(n, t, err)
+	if removed != nil || err != nil {
+		d.allocReport(allocdir.Report{Path: t.cfg.AllocDir, Removed: removed, Err: err})
 	}
 	d.uncover(n, t.cfg.AllocDir)
 }
 
-// allocReport takes what the guard has found.
+// allocReport takes what was found when an allocation was closed off again.
 func (d *Driver) allocReport(report allocdir.Report) {
-	n := d.current()
+	if report.Path == "" {
+		d.logger.Error("nobody hears any more of directories of allocations that are opened to others; restart the agent", "error", report.Err)
+		return
+	}
 	for _, t := range d.tasks.all() {
-		if t.cfg.AllocDir != report.Path || n == nil {
+		if t.cfg.AllocDir != report.Path {
 			continue
 		}
 		d.tellRemoved(t.cfg, report.Removed)
 		if report.Err != nil {
-			d.cannotCloseOff(n, t, report.Err)
+			d.logger.Error("the directories of a task's allocation were not closed to others", "task", t.cfg.ID, "error", report.Err)
+		}
+		if errors.Is(report.Err, allocdir.ErrReplaced) {
+			d.endReplaced(t)
 		}
 	}
 }
 
-// cannotCloseOff ends a task whose log directory was replaced: the agent would open files there as root. Where that is not
-// sure the task goes on.
-func (d *Driver) cannotCloseOff(n *node, t *task, err error) {
-	d.logger.Error("the directories of a task's allocation were not closed to others", "task", t.cfg.ID, "error", err)
-	if !errors.Is(err, allocdir.ErrReplaced) {
-		return
-	}
+// endReplaced ends a task whose log directory was replaced: what it has printed is not where people look for it.
+func (d *Driver) endReplaced(t *task) {
 	t.setFate(fmt.Errorf("it was killed because %w, and the agent opens files there as root", allocdir.ErrReplaced))
+	n := d.current()
 	n.background.Go(func() {
-		if t.awaitTaken(n.ctx) != nil || t.process == nil {
+		if err := t.awaitTaken(n.ctx); err != nil || t.process == nil {
 			return
 		}
 		if err := t.process.Signal(unix.SIGKILL); err != nil {
@@ -97,11 +103,8 @@ func (d *Driver) tellRemoved(cfg *drivers.TaskConfig, removed []string) {
 	d.say(cfg, "Removed from alloc/logs what could have led Nomad elsewhere: %s", names)
 }
 
-// cover keeps the agent, which is about to start, from following links in the allocations of tasks that run.
+// cover keeps the agent, which is about to start, from following links in the allocations of tasks that may run.
 func (d *Driver) cover(n *node) {
-	if !n.self.IsRoot() {
-		return
-	}
 	for _, path := range n.allocDirs() {
 		if err := allocdir.Cover(path); err != nil {
 			d.logger.Warn("links in an allocation's directory are not kept from being followed while the agent starts", "error", err)
@@ -119,12 +122,22 @@ func (d *Driver) uncover(n *node, path string) {
 	}
 }
 
-// allocDirs are the directories of the allocations of all tasks that are noted.
+// uncoverUnused does so when no task runs in the allocation that Nomad may not have built again yet.
+func (d *Driver) uncoverUnused(n *node, path string) {
+	if !slices.Contains(n.allocDirs(), path) {
+		d.uncover(n, path)
+	}
+}
+
+// allocDirs are the directories of the allocations of all tasks that may run. Without root nobody has to be kept from any.
 func (n *node) allocDirs() []string {
+	if !n.self.IsRoot() {
+		return nil
+	}
 	noted, _ := n.intents.all() // the reconciler tells of those that cannot be read
 	var dirs []string
 	for _, i := range noted {
-		if i.AllocDir != "" && !slices.Contains(dirs, i.AllocDir) {
+		if i.AllocDir != "" && !i.abandoned() && !slices.Contains(dirs, i.AllocDir) {
 			dirs = append(dirs, i.AllocDir)
 		}
 	}

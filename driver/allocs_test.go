@@ -66,7 +66,7 @@ func TestReplacedLogsEndTheTask(t *testing.T) {
 	sleeper, alloc := sleepingTask(t, driver)
 	driver.tasks.put(sleeper.cfg.ID, sleeper)
 	var err error
-	sleeper.state.LogsDir, sleeper.open, err = driver.closeOff(sleeper.cfg, allocdir.ID{})
+	sleeper.state.LogsDir, sleeper.letGoAlloc, err = driver.closeOff(sleeper.cfg, allocdir.ID{})
 	must.NoError(t, err)
 	replaceLogs(t, alloc)
 	must.NoError(t, alloc.Build())
@@ -83,7 +83,8 @@ func TestLogsReplacedWhileTheDriverWasAway(t *testing.T) {
 	release()
 	sleeper.state.LogsDir = id
 	replaceLogs(t, alloc)
-	driver.closeOffAgain(driver.node, sleeper)
+	must.True(t, driver.closeOffAgain(sleeper))
+	driver.endReplaced(sleeper)
 	awaitKilled(t, sleeper)
 }
 
@@ -97,10 +98,10 @@ func TestRecoveredTaskGoesOn(t *testing.T) {
 	must.NoError(t, alloc.Build())
 	must.NoError(t, os.Symlink("/etc/shadow", filepath.Join(alloc.SharedDir, "logs/a\nb")))
 	var closing sync.WaitGroup
-	closing.Go(func() { driver.closeOffAgain(driver.node, sleeper) })
+	closing.Go(func() { must.False(t, driver.closeOffAgain(sleeper)) })
 	must.Eq(t, `Removed from alloc/logs what could have led Nomad elsewhere: "a\nb"`, nextEvent(t, events))
 	closing.Wait()
-	driver.agentStarted(driver.node, sleeper)
+	driver.allocBuilt(driver.node, sleeper)
 	must.NoError(t, sleeper.knownFate())
 	select {
 	case <-sleeper.process.Done():

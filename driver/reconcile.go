@@ -38,6 +38,9 @@ func (d *Driver) reconciler(n *node) {
 		select {
 		case <-grace:
 			over = true
+			for _, path := range n.allocDirs() {
+				d.uncover(n, path) // the agent has long started
+			}
 			if err := n.registry.ReleaseUnused(); err != nil {
 				d.logger.Error("finding what was started for host users", "error", err)
 			}
@@ -97,6 +100,7 @@ func (d *Driver) reconcile(ctx context.Context, n *node, known bool) (done bool)
 func (d *Driver) clear(ctx context.Context, n *node, left intent) error {
 	ctx, cancel := context.WithTimeout(ctx, reconcileTimeout)
 	defer cancel()
+	defer func() { d.uncoverUnused(n, left.AllocDir) }()
 	endpoint, err := n.endpointOf(left.HostUID, left.Socket)
 	if err != nil {
 		return err
@@ -116,7 +120,6 @@ func (d *Driver) clear(ctx context.Context, n *node, left intent) error {
 	if err = errors.Join(err, d.clearLog(ctx, n, left)); err != nil {
 		return err
 	}
-	d.uncover(n, left.AllocDir)
 	return n.intents.remove(left.Container)
 }
 

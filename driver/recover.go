@@ -47,9 +47,14 @@ func (d *Driver) RecoverTask(handle *drivers.TaskHandle) error {
 		d.claims.release(name)
 		return errors.Join(fmt.Errorf("recovering task %s: it was destroyed", recovered.cfg.ID), recovered.release())
 	}
-	d.closeOffAgain(node, recovered)
-	d.resume(node, recovered)
+	replaced := d.closeOffAgain(recovered)
+	if !replaced {
+		d.resume(node, recovered)
+	}
 	d.keep(recovered)
+	if replaced {
+		d.endReplaced(recovered)
+	}
 	node.learnID(recovered.cfg.NodeID)
 	if recovered.state.LogFollowed {
 		node.renewLogs.Do(func() { node.background.Go(func() { d.renewLogs(node) }) })

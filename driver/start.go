@@ -68,9 +68,9 @@ type start struct {
 	endpoint *sockets.Endpoint
 	client   *sockets.Client
 	dirs     *directories
-	// logsDir is where Nomad has the task's log files, and open lets go of the allocation's directories.
-	logsDir allocdir.ID
-	open    func()
+	// logsDir is where Nomad has the task's log files, and letGoAlloc lets go of the allocation's directories.
+	logsDir    allocdir.ID
+	letGoAlloc func()
 	// delegation and sharedCPUs are what the host's cgroups can do for the task.
 	delegation cgroupv2.Delegation
 	sharedCPUs string
@@ -195,7 +195,9 @@ func (s *start) noteIntent(ctx context.Context) error {
 			defer s.node.wakeReconciler()
 			return s.node.intents.abandon(begun)
 		}
-		return s.node.intents.remove(s.name)
+		err := s.node.intents.remove(s.name)
+		s.driver.uncoverUnused(s.node, s.cfg.AllocDir)
+		return err
 	})
 	return s.node.intents.put(begun)
 }
@@ -226,13 +228,14 @@ func (s *start) ensureImage(ctx context.Context) error {
 }
 
 func (s *start) stageDirectories(context.Context) (err error) {
-	if s.logsDir, s.open, err = s.driver.closeOff(s.cfg, allocdir.ID{}); err != nil {
+	if s.logsDir, s.letGoAlloc, err = s.driver.closeOff(s.cfg, allocdir.ID{}); err != nil {
 		return err
 	}
 	s.undo = append(s.undo, func(context.Context) error {
-		s.open()
+		s.letGoAlloc()
 		return nil
 	})
+	s.driver.uncover(s.node, s.cfg.AllocDir) // Nomad builds the directories before it starts tasks
 	dirs, err := stageDirectories(s.cfg, s.conf.Binds, s.node, s.endpoint)
 	if err != nil {
 		return err
@@ -335,7 +338,7 @@ func (s *start) watch(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	s.task = &task{cfg: s.cfg, endpoint: s.endpoint, taken: closed, unhold: s.unhold, open: s.open, state: taskState{
+	s.task = &task{cfg: s.cfg, endpoint: s.endpoint, taken: closed, unhold: s.unhold, letGoAlloc: s.letGoAlloc, state: taskState{
 		ContainerID: s.id,
 		HostUID:     s.endpoint.User().UID,
 		Socket:      s.endpoint.Name(),

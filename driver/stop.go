@@ -24,7 +24,7 @@ func (d *Driver) WaitTask(ctx context.Context, id string) (<-chan *drivers.ExitR
 	if !found {
 		return nil, drivers.ErrTaskNotFound
 	}
-	d.agentStarted(d.current(), task)
+	d.allocBuilt(d.current(), task)
 	results := make(chan *drivers.ExitResult, 1)
 	go func() {
 		defer close(results)
@@ -176,7 +176,7 @@ func (d *Driver) DestroyTask(id string, force bool) error {
 		err = node.intents.remove(left.Container)
 	}
 	err = errors.Join(err, task.release())
-	d.uncover(node, task.cfg.AllocDir)
+	d.uncoverUnused(node, task.cfg.AllocDir)
 	d.claims.release(left.Container)
 	node.wakeReconciler()
 	return err

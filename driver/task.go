@@ -56,8 +56,8 @@ type task struct {
 
 	// unhold lets go of the endpoint; nil while that is not known.
 	unhold func()
-	// open lets go of the allocation's directories, which are closed to others while a task is there; nil where they are not.
-	open func()
+	// letGoAlloc lets go of the allocation's directories, which are closed to others until then; nil when they could not be.
+	letGoAlloc func()
 	// unwatch ends the watch for cores that others reserve; nil without one.
 	unwatch func()
 
@@ -297,7 +297,7 @@ func (t *task) release() error {
 	if t.cgroup != nil {
 		errs = append(errs, t.cgroup.Close())
 	}
-	for _, letGo := range []func(){t.unwatch, t.open, t.unhold} {
+	for _, letGo := range []func(){t.unwatch, t.letGoAlloc, t.unhold} {
 		if letGo != nil {
 			letGo()
 		}

@@ -47,8 +47,8 @@ func openFIFO(path string, kept *os.File) (*fifo, error) {
 }
 
 // openOwnFIFO opens a FIFO that Nomad made. It lies two directories below one that only Nomad writes
-// (ALLOC/alloc/logs/.TASK.stdout.fifo), but tasks may write in those two: what they put there
-// must not lead to another allocation's FIFO.
+// (ALLOC/alloc/logs/.TASK.stdout.fifo). Nomad lets everybody write in those two until a task
+// starts: what somebody has put there must not lead to another allocation's FIFO.
 func openOwnFIFO(path string) (_ *os.File, err error) {
 	dir, err := os.OpenRoot(filepath.Dir(filepath.Dir(path)))
 	if err != nil {
