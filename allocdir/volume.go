@@ -16,12 +16,12 @@ import (
 // Kind is what a job's volume shows of the allocation, and so how it may be mounted.
 type Kind int
 
+// What a volume can show.
 const (
-	// Plain is nothing of Nomad's.
-	Plain   Kind = iota
-	Shared       // the shared directory with Nomad's log files in it
-	Logs         // Nomad's log files, or some of them
-	Secrets      // the task's secrets, or some of them
+	Plain   Kind = iota // nothing of Nomad's
+	Shared              // the shared directory with Nomad's log files in it
+	Logs                // Nomad's log files, or some of them
+	Secrets             // the task's secrets, or some of them
 )
 
 // Volume opens the source of a job's volume, a path relative to the task's directory, and tells what it is. It may be a
