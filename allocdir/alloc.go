@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"golang.org/x/sys/unix"
 )
@@ -25,6 +26,15 @@ const (
 
 // Dir is an allocation's directory. Root alone can change what it is called and what its entries are called.
 type Dir struct{ root *os.File }
+
+// CheckTask refuses names of tasks whose directories Nomad puts where something else is: those of the allocation itself and of
+// what its tasks share, or even all allocations.
+func CheckTask(name string) error {
+	if name == shared || name == "." || name == ".." || strings.ContainsRune(name, '/') {
+		return fmt.Errorf("Nomad gives a task of this name a directory that is not its own; call it something else") //nolint:staticcheck // a name
+	}
+	return nil
+}
 
 // Open opens the directory of an allocation, whose path is Nomad's word.
 func Open(path string) (*Dir, error) {

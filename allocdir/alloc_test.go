@@ -172,16 +172,30 @@ func TestVolume(t *testing.T) {
 	}
 }
 
-// A task called like the shared directory cannot make Nomad's directories its own.
-func TestVolumeOfTaskCalledAlloc(t *testing.T) {
+func TestCheckTask(t *testing.T) {
+	for _, name := range []string{"web", "alloc2", "...", "a b"} {
+		must.NoError(t, CheckTask(name))
+	}
+	for _, name := range []string{"alloc", ".", "..", "a/b", "../x"} {
+		must.Error(t, CheckTask(name), must.Sprint(name))
+	}
+}
+
+// Another driver's task may be called like the shared directory: its secrets are mounted in there.
+func TestVolumeOfWhatIsMounted(t *testing.T) {
+	needRoot(t)
 	path := build(t)
+	mounted := filepath.Join(path, "alloc/secrets")
+	must.NoError(t, os.Mkdir(mounted, 0o700))
+	if err := unix.Mount("tmpfs", mounted, "tmpfs", 0, ""); err != nil {
+		t.Skipf("this machine mounts no tmpfs: %v", err)
+	}
+	t.Cleanup(func() { must.NoError(t, unix.Unmount(mounted, unix.MNT_DETACH)) })
 	d, err := Open(path)
 	must.NoError(t, err)
 	defer d.Close()
-	source, kind, err := d.Volume("alloc", "logs")
-	must.NoError(t, err)
-	must.Eq(t, Logs, kind)
-	must.NoError(t, source.Close())
+	_, _, err = d.Volume("web", "../alloc/secrets")
+	must.ErrorContains(t, err, "something else is mounted there")
 }
 
 func TestWhereSeesRenames(t *testing.T) {

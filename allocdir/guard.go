@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"sync"
 	"syscall"
+	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -31,6 +32,9 @@ type guarded struct {
 	holders int
 	watches []int
 }
+
+// pace bounds how often the guard looks for nothing, and is little beside what a process needs to be woken.
+const pace = time.Millisecond
 
 // Report is what was found when an allocation was closed off again.
 type Report struct {
@@ -184,8 +188,12 @@ func (g *Guard) run() {
 			}
 			return
 		}
-		for _, report := range g.handle(events[:n]) {
+		reports := g.handle(events[:n])
+		for _, report := range reports {
 			g.report(report)
+		}
+		if reports == nil {
+			time.Sleep(pace) // tasks may touch the directory as often as they like
 		}
 	}
 }

@@ -37,10 +37,26 @@ func (d *Dir) Volume(task, rel string) (*os.File, Kind, error) {
 		return nil, Plain, errors.Join(err, source.Close())
 	}
 	kind, err := judge(task, where)
+	if err == nil && kind != Secrets {
+		err = d.checkDevice(source)
+	}
 	if err != nil {
 		return nil, Plain, errors.Join(err, source.Close())
 	}
 	return source, kind, nil
+}
+
+// checkDevice refuses what is mounted in the allocation: that are secrets, and what other drivers show their tasks.
+func (d *Dir) checkDevice(source *os.File) error {
+	root, err := idOf(d.root)
+	if err != nil {
+		return err
+	}
+	id, err := idOf(source)
+	if err == nil && id.Dev != root.Dev {
+		err = errors.New("something else is mounted there")
+	}
+	return err
 }
 
 // where is the path of an open file or directory, relative to the allocation's directory and over no link. The kernel names it,

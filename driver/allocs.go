@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/hashicorp/nomad/plugins/drivers"
 	"golang.org/x/sys/unix"
@@ -103,13 +104,56 @@ func (d *Driver) tellRemoved(cfg *drivers.TaskConfig, removed []string) {
 	d.say(cfg, "Removed from alloc/logs what could have led Nomad elsewhere: %s", names)
 }
 
-// cover keeps the agent, which is about to start, from following links in the allocations of tasks that may run.
-func (d *Driver) cover(n *node) {
-	for _, path := range n.allocDirs() {
-		if err := allocdir.Cover(path); err != nil {
+// buildTime is how long an agent that starts may take to build the directories of an allocation in which no task runs: when
+// it does is not told. Longer than that none is covered, since what is covered can neither be removed nor moved.
+const buildTime = 30 * time.Second
+
+// expectBuild is called when an agent starts. It keeps it from following links in the allocations that it is about to build
+// again, and closes off those in which no task runs just then.
+func (d *Driver) expectBuild(n *node) {
+	if !n.self.IsRoot() {
+		return
+	}
+	notes, err := n.allocs.all()
+	if err != nil {
+		d.logger.Error("a note of an allocation cannot be read or removed", "error", err)
+	}
+	boot, err := bootID()
+	if err != nil {
+		d.logger.Error("reading the boot ID", "error", err)
+	}
+	var letGo []func()
+	for _, note := range notes {
+		if err := allocdir.Cover(note.Path); err != nil {
 			d.logger.Warn("links in an allocation's directory are not kept from being followed while the agent starts", "error", err)
 		}
+		was := note.Logs
+		if note.BootID != boot {
+			was = allocdir.ID{} // devices may have other numbers
+		}
+		_, removed, release, err := d.allocs.Hold(note.Path, was)
+		if removed != nil || err != nil {
+			d.logger.Warn("what the agent will open was not as it was left", "allocation", note.Path, "removed", len(removed), "error", err)
+		}
+		if err == nil {
+			letGo = append(letGo, release)
+		}
 	}
+	if notes == nil {
+		return
+	}
+	n.background.Go(func() {
+		select {
+		case <-time.After(buildTime):
+		case <-n.ctx.Done():
+		}
+		for _, note := range notes {
+			d.uncoverUnused(n, note.Path)
+		}
+		for _, release := range letGo {
+			release()
+		}
+	})
 }
 
 // uncover ends that. A cover that stays would keep Nomad from removing the directory.

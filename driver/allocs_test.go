@@ -12,6 +12,7 @@ import (
 	nomadalloc "github.com/hashicorp/nomad/client/allocdir"
 	"github.com/hashicorp/nomad/plugins/drivers"
 	"github.com/shoenig/test/must"
+	"github.com/shoenig/test/wait"
 
 	"nomad-driver-podman/allocdir"
 	"nomad-driver-podman/exits"
@@ -86,6 +87,37 @@ func TestLogsReplacedWhileTheDriverWasAway(t *testing.T) {
 	must.True(t, driver.closeOffAgain(sleeper))
 	driver.endReplaced(sleeper)
 	awaitKilled(t, sleeper)
+}
+
+// An allocation may have no task when the agent starts, one that waits for its next try for example.
+func TestAllocationWithoutTask(t *testing.T) {
+	driver, _ := driverWithEvents(t)
+	sleeper, alloc := sleepingTask(t, driver)
+	id, release, err := driver.closeOff(sleeper.cfg, allocdir.ID{})
+	must.NoError(t, err)
+	must.NoError(t, driver.node.allocs.put(allocNote{Path: alloc.AllocDir, Logs: id, BootID: sleeper.state.BootID}))
+	release()
+
+	driver.expectBuild(driver.node)
+	must.NoError(t, alloc.Build())
+	must.Wait(t, wait.InitialSuccess(wait.BoolFunc(func() bool {
+		logs, err := os.Stat(filepath.Join(alloc.SharedDir, "logs"))
+		must.NoError(t, err)
+		shared, err := os.Stat(alloc.SharedDir)
+		must.NoError(t, err)
+		return logs.Mode().Perm() == 0o755 && shared.Mode()&os.ModeSticky != 0
+	}), wait.Timeout(time.Minute), wait.Gap(time.Millisecond)))
+	driver.node.cancel()
+	driver.node.background.Wait()
+
+	// The note goes with the directory.
+	must.NoError(t, os.RemoveAll(alloc.AllocDir))
+	notes, err := driver.node.allocs.all()
+	must.NoError(t, err)
+	must.SliceEmpty(t, notes)
+	files, err := os.ReadDir(driver.node.allocs.dir)
+	must.NoError(t, err)
+	must.SliceEmpty(t, files)
 }
 
 func TestRecoveredTaskGoesOn(t *testing.T) {

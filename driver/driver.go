@@ -150,11 +150,11 @@ func (d *Driver) SetConfig(cfg *base.Config) error {
 	if err != nil {
 		return err
 	}
-	d.cover(node)
 	d.mu.Lock()
 	earlier := d.node
 	d.node = node
 	d.mu.Unlock()
+	d.expectBuild(node)
 	if earlier != nil {
 		earlier.close(d.logger) // waits for what may ask for the configuration in force
 	}

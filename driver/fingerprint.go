@@ -30,6 +30,10 @@ func (d *Driver) wakeFingerprint() {
 
 // Fingerprint streams what the node can offer, whenever that changes.
 func (d *Driver) Fingerprint(ctx context.Context) (<-chan *drivers.Fingerprint, error) {
+	// An agent that finds this plugin running asks for this first.
+	if node := d.current(); node != nil {
+		d.expectBuild(node)
+	}
 	fingerprints := make(chan *drivers.Fingerprint)
 	go func() {
 		defer close(fingerprints)

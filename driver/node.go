@@ -32,6 +32,7 @@ type node struct {
 	// fingerprint, and leave the rest of the node alone.
 	broken  map[string]error
 	intents intents
+	allocs  allocNotes
 	// postmortems are the records of tasks that have ended badly.
 	postmortems *postmortem.Store
 
@@ -70,8 +71,11 @@ func newNode(plugin *config.Plugin, logger hclog.Logger, changed func()) (*node,
 		return nil, err
 	}
 	node.intents.dir = filepath.Join(plugin.StateDir, "intents")
-	if err := os.MkdirAll(node.intents.dir, 0o700); err != nil {
-		return nil, fmt.Errorf("plugin option %q: %w", "state_dir", err)
+	node.allocs.dir = filepath.Join(plugin.StateDir, "allocs")
+	for _, dir := range []string{node.intents.dir, node.allocs.dir} {
+		if err := os.MkdirAll(dir, 0o700); err != nil {
+			return nil, fmt.Errorf("plugin option %q: %w", "state_dir", err)
+		}
 	}
 	node.postmortems = postmortem.In(plugin.StateDir)
 	node.logs, node.ensureLogs = logs.NewClient(node.logSocket()), node.superviseLogs

@@ -87,6 +87,9 @@ func (d *Driver) reconcile(ctx context.Context, n *node, known bool) (done bool)
 		return done // not at every end of a task: that would be a request to every podman
 	}
 	n.strays = time.Now()
+	if _, err := n.allocs.all(); err != nil { // forgets what Nomad has removed
+		d.logger.Error("a note of an allocation cannot be read or removed", "error", err)
+	}
 	for _, endpoint := range n.registry.Active() {
 		if err := d.removeStrays(ctx, n, endpoint); err != nil {
 			done = false

@@ -39,6 +39,9 @@ func (d *Driver) startTask(ctx context.Context, cfg *drivers.TaskConfig) (*drive
 	for _, warning := range conf.Warnings {
 		d.say(cfg, "%s", warning)
 	}
+	if err := allocdir.CheckTask(cfg.Name); err != nil {
+		return nil, nil, fmt.Errorf("task %q: %w", cfg.Name, err)
+	}
 	ctx, cancel := context.WithTimeout(ctx, startTimeout+conf.PullTimeout)
 	defer cancel()
 	s := &start{driver: d, node: node, cfg: cfg, conf: conf, name: spec.ContainerName(cfg)}
@@ -236,6 +239,13 @@ func (s *start) stageDirectories(context.Context) (err error) {
 		return nil
 	})
 	s.driver.uncover(s.node, s.cfg.AllocDir) // Nomad builds the directories before it starts tasks
+	boot, err := bootID()
+	if err != nil {
+		return err
+	}
+	if err := s.node.allocs.put(allocNote{Path: s.cfg.AllocDir, Logs: s.logsDir, BootID: boot}); err != nil {
+		return err
+	}
 	dirs, err := stageDirectories(s.cfg, s.conf.Binds, s.node, s.endpoint)
 	if err != nil {
 		return err

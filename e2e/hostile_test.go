@@ -58,15 +58,10 @@ func testRaces(t *testing.T, restarts int) {
 	const untouched = "untouched"
 	must.NoError(t, os.WriteFile(prize, []byte(untouched), 0o600))
 	t.Cleanup(func() { must.NoError(t, os.Remove(prize)) })
-	j := run(t, "racer")
-	alloc := j.running(t, "racer")
-	startRacer(t, alloc)
 	config, err := os.ReadFile(pluginConfig)
 	must.NoError(t, err)
-
-	for range restarts {
+	restart := func(t *testing.T) {
 		restartAgent(t, config)
-		j.running(t, "racer")
 		info, err := os.Stat(prize)
 		must.NoError(t, err)
 		must.Eq(t, 0o600, info.Mode())
@@ -77,22 +72,57 @@ func testRaces(t *testing.T, restarts int) {
 		must.NoError(t, err)
 		must.Eq(t, untouched, string(text))
 	}
+	j := run(t, "racer")
 
+	t.Run("running", func(t *testing.T) {
+		startRacer(t, j.running(t, "racer"), "racer")
+		for range restarts {
+			restart(t)
+			j.running(t, "racer")
+		}
+		showRaced(t)
+	})
+
+	t.Run("waiting for the next try", func(t *testing.T) {
+		alloc := j.running(t, "waiting")
+		startRacer(t, alloc, "waiting")
+		labClient.letGo(t, alloc, "waiting")
+		j.says(t, "waiting", "Task restarting in")
+		restart(t)
+		logs := filepath.Join(allocDir(alloc.ID), "alloc/logs")
+		eventually(t, "the logs to be root's again", func() error {
+			info, err := os.Lstat(logs)
+			if err != nil {
+				return err
+			}
+			if owner, ok := info.Sys().(*syscall.Stat_t); !ok || owner.Uid != 0 || info.Mode().Perm() != 0o755 {
+				return fmt.Errorf("they are %v", info.Mode())
+			}
+			return nil
+		})
+		restart(t)
+		showRaced(t)
+	})
+}
+
+// showRaced makes sure that the racer has seen its directories open: otherwise the test shows nothing.
+func showRaced(t *testing.T) {
+	t.Helper()
 	text, err := os.ReadFile(filepath.Join(racerDir, "raced"))
 	must.NoError(t, err)
 	t.Logf("the racer: %s", text)
 	var seen raced
 	must.NoError(t, json.Unmarshal(text, &seen))
-	must.Positive(t, len(seen.Windows), must.Sprint("the racer never saw its directories open, so that this test shows nothing"))
+	must.Positive(t, seen.Events)
 }
 
 // startRacer runs this program as team-a, as the racer, until the test ends.
-func startRacer(t *testing.T, alloc *api.Allocation) {
+func startRacer(t *testing.T, alloc *api.Allocation, task string) {
 	t.Helper()
 	program, err := os.Executable()
 	must.NoError(t, err)
 	// By way of the container, whose processes are the user's to look into.
-	shared := fmt.Sprintf("/proc/%d/root/alloc", teamA.container(t, alloc, "racer").State.Pid)
+	shared := fmt.Sprintf("/proc/%d/root/alloc", teamA.container(t, alloc, task).State.Pid)
 	command(t, "systemd-run", "--quiet", "--uid="+teamA.name, "--unit=e2e-racer", "--setenv="+racerEnv+"="+shared, program)
 	t.Cleanup(func() {
 		command(t, "systemctl", "stop", "e2e-racer")

@@ -26,6 +26,7 @@ const prize = "/etc/e2e-prize"
 
 // raced is what the racer has seen and done.
 type raced struct {
+	Events  int             // how often somebody has changed the directories
 	Windows []time.Duration // how long alloc or its logs stood open
 	Renamed int             // how often it could rename the logs
 	Linked  int             // how often it could put links among them
@@ -60,6 +61,7 @@ func race(shared string) error {
 		if _, err := unix.Read(watch, events[:]); err != nil && !errors.Is(err, unix.EINTR) {
 			return err
 		}
+		r.Events++
 		r.use(time.Now())
 	}
 }
@@ -117,16 +119,27 @@ func (r *racer) attack() {
 const nextFiles = 16
 
 func (r *racer) link() {
-	for i := range nextFiles {
-		if unix.Symlinkat(prize, r.dir, fmt.Sprintf("logs/racer.stdout.%d", i)) == nil {
+	for name := range logFiles {
+		if unix.Symlinkat(prize, r.dir, name) == nil {
 			r.Linked++
 		}
 	}
 }
 
 func (r *racer) unlink() {
+	for name := range logFiles {
+		_ = unix.Unlinkat(r.dir, name, 0)
+	}
+}
+
+// logFiles are the names of log files of the job's tasks.
+func logFiles(yield func(string) bool) {
 	for i := range nextFiles {
-		_ = unix.Unlinkat(r.dir, fmt.Sprintf("logs/racer.stdout.%d", i), 0)
+		for _, task := range []string{"racer", "waiting"} {
+			if !yield(fmt.Sprintf("logs/%s.stdout.%d", task, i)) {
+				return
+			}
+		}
 	}
 }
 

@@ -18,7 +18,7 @@ const stageRoot = "/run/nomad-podman"
 // Stage is a set of bind mounts that show a host user files and directories which they could not reach themselves,
 // while their container is created and started. Afterwards the container has mounts of its own and the stage is closed.
 //
-// The mounts are at /run/nomad-podman/stage/UID/ID/NAME. The UID directory is root's and open to the user, for reading;
+// The mounts are at /run/nomad-podman/stage/UID/ID/NAME, on a file system of the stage's own. The UID directory is root's and open to the user, for reading;
 // others get no further, whatever groups they have. The user can neither rename nor create anything on the way, and what
 // is there makes nobody another user: for a user other than root all mounts are nosuid and nodev.
 type Stage struct {
@@ -58,7 +58,7 @@ func NewStage(u User, id string) (*Stage, error) {
 		if err := s.clear(); err != nil {
 			return err
 		}
-		return makeDir(s.dir, openToPass)
+		return s.mount()
 	})
 	if err != nil {
 		return nil, fmt.Errorf("staging for host user %s: %w", u, err)
@@ -84,8 +84,8 @@ func stageOf(u User, id string) *Stage {
 }
 
 // Add mounts m below the stage and returns the path at which the user finds it. Mounts below a directory come
-// along, except for IDMapRoot. Later mounts and unmounts below the source are seen too (MS_SLAVE), except with
-// ReadOnlyBelow, and never the other way round. The error wraps ErrIDMapUnsupported when only the ID map is impossible.
+// along, and later mounts and unmounts below the source are seen too (MS_SLAVE), never the other way round. With
+// IDMapRoot no mounts come along, with ReadOnlyBelow neither do later ones. The error wraps ErrIDMapUnsupported when only the ID map is impossible.
 func (s *Stage) Add(m StageMount) (string, error) {
 	path, err := s.add(m)
 	if err != nil {
@@ -126,6 +126,9 @@ func (s *Stage) add(m StageMount) (string, error) {
 func (s *Stage) cloneTree(m StageMount) (int, error) {
 	var recursive uint = unix.AT_RECURSIVE
 	attr := &unix.MountAttr{Propagation: unix.MS_SLAVE}
+	if m.ReadOnlyBelow != "" {
+		recursive = 0
+	}
 	if !s.user.IsRoot() {
 		// Another task's container may have left a set-user-ID program or a disk's node there, for the user's own shell.
 		attr.Attr_set |= unix.MOUNT_ATTR_NOSUID | unix.MOUNT_ATTR_NODEV
@@ -223,30 +226,32 @@ func (s *Stage) Close() error {
 	return nil
 }
 
-// clear unmounts and removes what is in the stage, then the stage itself. Nothing is deleted recursively: if an
-// unmount failed, removing the mount point fails with EBUSY and what is mounted there stays as it is.
+// clear unmounts the stage with all that is mounted in it, and removes its directory. That the stage is a mount itself makes
+// this one call: the user may mount in what they are shown (fusermount3(1)), also while it is cleared.
 func (s *Stage) clear() error {
-	entries, err := os.ReadDir(s.dir)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	var errs []error
-	for _, entry := range entries {
-		path := filepath.Join(s.dir, entry.Name())
-		// EINVAL: nothing is mounted there.
-		if err := unix.Unmount(path, unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW); err != nil && err != unix.EINVAL {
-			errs = append(errs, fmt.Errorf("unmounting %s: %w", path, err))
-			continue
+	for {
+		err := unix.Unmount(s.dir, unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW)
+		if err == unix.ENOENT {
+			return nil
 		}
-		errs = append(errs, os.Remove(path))
+		if err == unix.EINVAL { // it is no mount, or none any more
+			return os.Remove(s.dir)
+		}
+		if err != nil {
+			return fmt.Errorf("unmounting %s: %w", s.dir, err)
+		}
 	}
-	if err := errors.Join(errs...); err != nil {
+}
+
+// mount makes the stage a file system of its own, which holds nothing but mount points.
+func (s *Stage) mount() error {
+	if err := makeDir(s.dir, openToPass); err != nil {
 		return err
 	}
-	return os.Remove(s.dir)
+	if err := unix.Mount("tmpfs", s.dir, "tmpfs", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, "mode=0711,size=64k"); err != nil {
+		return errors.Join(fmt.Errorf("mounting a tmpfs at %s: %w", s.dir, err), os.Remove(s.dir))
+	}
+	return nil
 }
 
 // checkName accepts what is one component of a path.

@@ -273,6 +273,21 @@ func TestInNamespaceStageReadOnlyBelow(t *testing.T) {
 	}
 }
 
+// A host user's FUSE file system may be mounted in what they are shown, again and again.
+func TestInNamespaceStageMountedOn(t *testing.T) {
+	needNamespace(t)
+	stage, err := NewStage(nobody, "task")
+	must.NoError(t, err)
+	path, err := stage.Add(StageMount{Name: "local", Source: source(t)})
+	must.NoError(t, err)
+	for range 3 {
+		must.NoError(t, unix.Mount("tmpfs", path, "tmpfs", 0, ""))
+	}
+	must.NoError(t, stage.Close())
+	must.Eq(t, 0, mountsBelow(t, stageRoot))
+	must.DirNotExists(t, stage.dir)
+}
+
 func TestInNamespaceStageAfterCrash(t *testing.T) {
 	needNamespace(t)
 	dir := source(t)
@@ -282,7 +297,7 @@ func TestInNamespaceStageAfterCrash(t *testing.T) {
 	must.NoError(t, err)
 	stage, err := NewStage(nobody, "task")
 	must.NoError(t, err)
-	must.Eq(t, 0, mountsBelow(t, stageRoot))
+	must.Eq(t, 1, mountsBelow(t, stageRoot)) // the new stage itself
 	_, err = stage.Add(StageMount{Name: "new", Source: dir})
 	must.NoError(t, err)
 	must.NoError(t, stage.Close())
