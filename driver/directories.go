@@ -125,8 +125,12 @@ func readOnly(options []string) []string {
 
 // addNomadMount adds a host volume or another mount that Nomad asks for.
 func (d *directories) addNomadMount(name string, mount *drivers.MountConfig, agent rootless.User) error {
-	source, err := os.Open(mount.HostPath)
-	if errors.Is(err, fs.ErrPermission) {
+	user := agent
+	if d.stage != nil {
+		user = d.stage.User()
+	}
+	source, err := user.OpenHostPath(mount.HostPath)
+	if d.stage == nil && errors.Is(err, fs.ErrPermission) {
 		err = fmt.Errorf("%w; give host user %s, who runs the agent, access to it", err, agent)
 	}
 	if err != nil {

@@ -66,6 +66,9 @@ func NewStage(u User, id string) (*Stage, error) {
 	return s, nil
 }
 
+// User is whom the stage shows its mounts.
+func (s *Stage) User() User { return s.user }
+
 // ClearStage unmounts and removes what a crash has left of a stage, if anything. It needs root.
 func ClearStage(u User, id string) error {
 	if err := checkName(id); err != nil {
