@@ -333,6 +333,7 @@ func (s *start) watch(ctx context.Context) error {
 		StartedAt:   time.Now(),
 		Run:         container.State.StartedAt,
 		Binds:       s.conf.Binds,
+		Asked:       s.conf.Asked(),
 		Network:     driverNetwork(container, s.spec, s.endpoint.Rootless()),
 	}}
 	s.undo = append(s.undo, func(context.Context) error { return s.task.release() })
