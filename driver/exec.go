@@ -75,6 +75,11 @@ func (d *Driver) exec(ctx context.Context, id string, c command) (int, error) {
 	if t.endsWithin(ctx, 0) {
 		return 0, fmt.Errorf("task %s is not running: no command can be run in its container", t.cfg.Name)
 	}
+	if err := d.mayReach(t); err != nil {
+		err = fmt.Errorf("task %s: running %q in its container: %w", t.cfg.Name, c.args[0], err)
+		c.complain(err)
+		return 0, err
+	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	stop := context.AfterFunc(d.ctx, func() { cancel(errors.New("the driver is shutting down")) })
@@ -151,6 +156,14 @@ func (s *session) run(ctx context.Context, c command) error {
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		}
+	}
+}
+
+// complain says on stderr why a command is refused. Of errors, `nomad alloc exec` shows only those that fit into a close frame of
+// a WebSocket, 123 bytes (RFC 6455, 5.5). The second write is taken when the first was sent (drivers.StreamToExecOptions).
+func (c command) complain(why error) {
+	for _, text := range []string{why.Error(), "\n"} {
+		_, _ = io.WriteString(c.stderr, text) // the error is returned, too
 	}
 }
 

@@ -15,6 +15,7 @@ import (
 	"github.com/shoenig/test/must"
 
 	"nomad-driver-podman/cgroupv2"
+	"nomad-driver-podman/driver/config"
 	"nomad-driver-podman/exits"
 	"nomad-driver-podman/sockets"
 )
@@ -57,9 +58,11 @@ func execTask(t *testing.T, podman *execPodman) (*drivers.ExecTaskResult, error)
 	must.NoError(t, err)
 	self, err := exits.Identify(os.Getpid())
 	must.NoError(t, err)
+	endpoint := servePodman(t, podman.ServeHTTP)
+	driver.node = testNode(t, config.Plugin{SocketPath: endpoint.Path()})
 	running := &task{
-		cfg: &drivers.TaskConfig{ID: "x", Name: "redis"}, endpoint: servePodman(t, podman.ServeHTTP), taken: closed,
-		state: taskState{ContainerID: "c", Cgroup: "/the/container"},
+		cfg: &drivers.TaskConfig{ID: "x", Name: "redis"}, endpoint: endpoint, taken: closed,
+		state: taskState{ContainerID: "c", Cgroup: "/the/container", Socket: config.DefaultSocket},
 	}
 	running.process, err = driver.exits.Watch(self)
 	must.NoError(t, err)

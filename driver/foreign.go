@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"github.com/hashicorp/nomad/plugins/drivers"
+
+	"nomad-driver-podman/driver/config"
 )
 
 // foreignVersion is the version of the handles of HashiCorp's driver, whose tasks this driver takes over.
@@ -14,7 +16,9 @@ const foreignVersion = 1
 // foreignState is what that driver (version 0.6) keeps of a task.
 type foreignState struct {
 	TaskConfig struct {
-		Socket string `codec:"socket"`
+		Socket     string   `codec:"socket"`
+		Privileged bool     `codec:"privileged"`
+		CapAdd     []string `codec:"cap_add"`
 	}
 	ContainerID string
 	StartedAt   time.Time
@@ -38,6 +42,7 @@ func (n *node) adopt(handle *drivers.TaskHandle, t *task) error {
 		Socket:      endpoint.Name(),
 		StartedAt:   foreign.StartedAt,
 		Network:     foreign.Net,
+		Asked:       config.Asked{Privileged: foreign.TaskConfig.Privileged, CapAdd: foreign.TaskConfig.CapAdd},
 	}
 	return nil
 }

@@ -23,6 +23,9 @@ type recordedConfig struct {
 	Image      string `codec:"image"`
 	Socket     string `codec:"socket"`
 	MemorySwap string `codec:"memory_swap"`
+
+	Privileged bool     `codec:"privileged"`
+	CapAdd     []string `codec:"cap_add"`
 }
 
 func TestForeignHandle(t *testing.T) {
@@ -34,7 +37,7 @@ func TestForeignHandle(t *testing.T) {
 	handle := drivers.NewTaskHandle(1)
 	handle.Config = cfg
 	must.NoError(t, handle.SetDriverState(&recordedState{
-		TaskConfig: &recordedConfig{Image: "redis", Socket: "rootful", MemorySwap: "1g"}, ContainerID: "c0ffee", StartedAt: started, LogStreamer: true,
+		TaskConfig: &recordedConfig{Image: "redis", Socket: "rootful", MemorySwap: "1g", Privileged: true, CapAdd: []string{"all"}}, ContainerID: "c0ffee", StartedAt: started, LogStreamer: true,
 		Net: &drivers.DriverNetwork{IP: "10.88.0.2", PortMap: map[string]int{"redis": 6379}},
 	}))
 
@@ -46,6 +49,7 @@ func TestForeignHandle(t *testing.T) {
 	must.True(t, started.Equal(task.state.StartedAt))
 	must.Eq(t, "10.88.0.2", task.state.Network.IP)
 	must.Eq(t, "rootful", task.endpoint.Name())
+	must.Eq(t, config.Asked{Privileged: true, CapAdd: []string{"all"}}, task.state.Asked)
 	// Its processes are not known yet.
 	must.Zero(t, task.state.Process.PID)
 	must.Eq(t, "", task.state.BootID)

@@ -116,101 +116,44 @@ func (n *node) nodeID() string {
 }
 
 // route finds the endpoint of a task: the one it names, that of the host user it names, the one that is the default for
-// its Nomad namespace, or the default one. It never falls back from one to another, and refuses what is not open to
-// the namespace.
+// its Nomad namespace, or the default one. It never falls back from one to another, and refuses what the task may not use,
+// or may not ask for there.
 func (n *node) route(task *config.Task, namespace string) (*sockets.Endpoint, error) {
-	switch {
-	case task.Socket != "":
-		endpoint, err := n.named("socket", task.Socket)
-		if err == nil && !n.openTo(task.Socket, namespace) {
-			err = fmt.Errorf("config option %q: %q is not open to the Nomad namespace %q (plugin option socket.namespaces)", "socket", task.Socket, namespace)
-		}
-		return endpoint, err
-	case task.HostUser != "":
-		endpoint, err := n.ofUser(task.HostUser, namespace)
-		if err != nil {
-			return nil, fmt.Errorf("config option %q: %w", "host_user", err)
-		}
-		return endpoint, nil
+	if task.HostUser != "" {
+		return n.ofUser(task, namespace)
 	}
-	name := n.defaultFor(namespace)
+	name, before, after := task.Socket, `config option "socket": `, ""
+	if name == "" {
+		name, before, after = n.defaultFor(namespace), "the default socket ", "; name another with the option socket"
+	}
 	endpoint, err := n.named("socket", name)
-	if err == nil && !n.openTo(name, namespace) {
-		err = fmt.Errorf("the default socket %q is not open to the Nomad namespace %q (plugin option socket.namespaces); name another with the option socket", name, namespace)
-	}
-	return endpoint, err
-}
-
-// ofUser is the endpoint of a host user that a task names. Where socket blocks are the user's, one of them must be open
-// to the namespace: a task cannot get around them.
-func (n *node) ofUser(name, namespace string) (*sockets.Endpoint, error) {
-	user, err := rootless.Lookup(name)
 	if err != nil {
 		return nil, err
 	}
-	if err := n.config.Rootless.AllowsUser(user.Name, user.UID); err != nil {
-		return nil, fmt.Errorf("%q is not allowed: %w", name, err)
+	blocks, err := n.mayUse(namespace, place{socket: name, user: endpoint.User()})
+	if err != nil {
+		return nil, fmt.Errorf("%s%w%s", before, err, after)
 	}
-	if !n.config.Rootless.OpenTo(namespace) {
-		return nil, fmt.Errorf("tasks of the Nomad namespace %q may name none (plugin option rootless.namespaces)", namespace)
+	if err := n.checkPrivileges(task.Asked(), blocks); err != nil {
+		return nil, err
 	}
-	if err := n.openToUser(user, name, namespace); err != nil {
+	return endpoint, nil
+}
+
+// ofUser is the endpoint of a host user that a task names.
+func (n *node) ofUser(task *config.Task, namespace string) (*sockets.Endpoint, error) {
+	user, err := rootless.Lookup(task.HostUser)
+	var blocks []config.Socket
+	if err == nil {
+		blocks, err = n.mayUse(namespace, place{user: user, calledBy: task.HostUser})
+	}
+	if err != nil {
+		return nil, fmt.Errorf("config option %q: %w", "host_user", err)
+	}
+	if err := n.checkPrivileges(task.Asked(), blocks); err != nil {
 		return nil, err
 	}
 	return n.registry.ForUser(user), nil
-}
-
-// openToUser refuses a host user, whom a task calls by this name, to a namespace that none of the user's socket blocks is
-// open to. The configuration decides, in whatever state the endpoints are: also a block counts whose user was not there
-// yet when the agent started, and one with a path where nobody listens yet may be anybody's.
-func (n *node) openToUser(user rootless.User, name, namespace string) error {
-	closed, doubtful := false, ""
-	for _, block := range n.config.Sockets {
-		owner, err := n.ownerOf(block, user, name)
-		switch open := block.OpenTo(namespace); {
-		case err != nil && !open:
-			doubtful = fmt.Sprintf("; socket %q might be theirs: %s", block.Name, err)
-		case err != nil || owner.UID != user.UID:
-		case open:
-			return nil
-		default:
-			closed = true
-		}
-	}
-	if closed || doubtful != "" {
-		return fmt.Errorf("%q is not open to the Nomad namespace %q (plugin option socket.namespaces)%s", name, namespace, doubtful)
-	}
-	return nil
-}
-
-// ownerOf is the user of a socket block. A block that calls them as a task does is theirs; an error means that nobody
-// can tell yet.
-func (n *node) ownerOf(block config.Socket, user rootless.User, name string) (rootless.User, error) {
-	switch block.HostUser {
-	case "":
-		endpoint, err := n.named("socket", block.Name)
-		if err != nil {
-			return rootless.Unknown, err
-		}
-		return endpoint.Owner()
-	case name, user.Name:
-		return user, nil
-	}
-	owner, err := rootless.Lookup(block.HostUser)
-	if errors.Is(err, rootless.ErrUnknownUser) {
-		return rootless.Unknown, nil // so it is not this user, who is known
-	}
-	return owner, err
-}
-
-// openTo tells whether a namespace may use a socket.
-func (n *node) openTo(socket, namespace string) bool {
-	for _, block := range n.config.Sockets {
-		if block.Name == socket {
-			return block.OpenTo(namespace)
-		}
-	}
-	return true // without blocks there is one socket, for all
 }
 
 // defaultFor is the name of the endpoint for the tasks of a namespace that name none.

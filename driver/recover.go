@@ -47,6 +47,7 @@ func (d *Driver) RecoverTask(handle *drivers.TaskHandle) error {
 		d.claims.release(name)
 		return errors.Join(fmt.Errorf("recovering task %s: it was destroyed", recovered.cfg.ID), recovered.release())
 	}
+	recovered.untold.Store(true)
 	replaced := d.closeOffAgain(recovered)
 	if !replaced {
 		d.resume(node, recovered)
@@ -162,6 +163,9 @@ func (d *Driver) takeOrStart(ctx context.Context, n *node, t *task) (started boo
 	if !container.State.Running {
 		if !n.config.RecoverStopped {
 			return false, nil
+		}
+		if t.refused = n.mayStart(t); t.refused != nil {
+			return false, t.refused
 		}
 		if container, err = d.startAgain(ctx, n, t, endpoint); err != nil {
 			return false, err

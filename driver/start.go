@@ -358,6 +358,7 @@ func (s *start) watch(ctx context.Context) error {
 		Run:         container.State.StartedAt,
 		LogsDir:     s.logsDir,
 		Binds:       s.conf.Binds,
+		Asked:       s.conf.Asked(),
 		Network:     driverNetwork(container, s.spec, s.endpoint.Rootless()),
 	}}
 	s.undo = append(s.undo, func(context.Context) error { return s.task.release() })

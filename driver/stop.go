@@ -31,6 +31,7 @@ func (d *Driver) WaitTask(ctx context.Context, id string) (<-chan *drivers.ExitR
 		ctx, cancel := context.WithCancel(ctx)
 		defer cancel()
 		defer context.AfterFunc(d.ctx, cancel)()
+		d.tellRefused(ctx, task)
 		if d.awaitEnd(ctx, task) == nil {
 			results <- d.settle(task)
 		}
@@ -140,11 +141,14 @@ func parseSignal(text string) (name string, number unix.Signal, err error) {
 	return cmp.Or(unix.SignalName(parsed), strconv.Itoa(int(parsed))), parsed, nil
 }
 
-// SignalTask sends a signal to a task.
+// SignalTask sends a signal to a task, for a user or for a template with change_mode = "signal".
 func (d *Driver) SignalTask(id string, signal string) error {
 	task, found := d.tasks.get(id)
 	if !found {
 		return drivers.ErrTaskNotFound
+	}
+	if err := d.mayReach(task); err != nil {
+		return fmt.Errorf("task %s: sending %s: %w", task.cfg.Name, signal, err)
 	}
 	return d.signal(task, signal)
 }

@@ -9,6 +9,8 @@ import (
 	"github.com/hashicorp/nomad/plugins/drivers"
 	"github.com/shoenig/test/must"
 	"golang.org/x/sys/unix"
+
+	"nomad-driver-podman/driver/config"
 )
 
 func TestParseSignal(t *testing.T) {
@@ -42,7 +44,8 @@ func TestUnknownTask(t *testing.T) {
 
 // A handle says enough to take a task up again.
 func TestHandleKeepsTheState(t *testing.T) {
-	before := task{cfg: &drivers.TaskConfig{ID: "x"}, state: taskState{ContainerID: "c", HostUID: 2001, Cgroup: "/a", BootID: "b", StartedAt: time.Now().Round(0)}}
+	before := task{cfg: &drivers.TaskConfig{ID: "x"}, state: taskState{ContainerID: "c", HostUID: 2001, Cgroup: "/a", BootID: "b", StartedAt: time.Now().Round(0),
+		Asked: config.Asked{HostUser: "team-a", Privileged: true, CapAdd: []string{"all"}}}}
 	before.state.Process.PID, before.state.Process.Start = 7, 1<<40
 	handle, err := before.handle()
 	must.NoError(t, err)

@@ -7,6 +7,7 @@ import (
 	"maps"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/hashicorp/nomad/plugins/drivers"
@@ -37,8 +38,9 @@ type taskState struct {
 	LogFollowed bool
 	// LogsDir is the directory that Nomad opens the task's log files in.
 	LogsDir allocdir.ID
-	// Binds are the job's volumes. Nomad keeps a task's driver configuration out of what it gives back at a recovery.
+	// Binds and Asked are of the job's config block, which Nomad keeps out of what it gives back at a recovery.
 	Binds []config.Mount
+	Asked config.Asked
 	// StopSignal is the image's, for jobs that set no kill_signal.
 	StopSignal string
 	StartedAt  time.Time
@@ -53,6 +55,8 @@ type task struct {
 	state taskState
 	// endpoint is nil while nobody knows it: a host user whom the directory service does not know yet.
 	endpoint *sockets.Endpoint
+	// untold is whether a recovered task may have to be told that it would be refused now.
+	untold atomic.Bool
 
 	// unhold lets go of the endpoint; nil while that is not known.
 	unhold func()
@@ -63,6 +67,8 @@ type task struct {
 
 	// taken is closed when the fields below are set, which may take a while for a recovered task.
 	taken <-chan struct{}
+	// refused is why the container, which was found ended, was not started again.
+	refused error
 	// giveUp ends that early; nil when nothing has to be asked for.
 	giveUp context.CancelFunc
 	// process and conmon are nil when they had ended before anybody could watch them.

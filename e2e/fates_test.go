@@ -73,16 +73,28 @@ func TestFates(t *testing.T) {
 // endUnseen ends a container while neither agent nor driver run, and starts the agent again.
 func endUnseen(t *testing.T, c container) {
 	t.Helper()
+	stopAgent(t)
+	teamA.end(t, c, "TERM")
+	command(t, "systemctl", "start", "nomad.service")
+}
+
+// stopAgent stops the agent, and the drivers that it leaves.
+func stopAgent(t *testing.T) {
+	t.Helper()
 	command(t, "systemctl", "stop", "nomad.service")
-	for _, pid := range labClient.driverProcesses(t) { // those that the agent has left
+	for _, pid := range labClient.driverProcesses(t) {
 		kill(t, pid)
 	}
-	teamA.podman(t, "kill", "--signal", "TERM", c.ID)
+}
+
+// end sends a signal to a container of the user's and waits for its end.
+func (u hostUser) end(t *testing.T, c container, signal string) {
+	t.Helper()
+	u.podman(t, "kill", "--signal", signal, c.ID)
 	eventually(t, "the end of the container", func() error {
 		if _, err := os.Stat(c.cgroup()); err == nil {
 			return os.ErrExist
 		}
 		return nil
 	})
-	command(t, "systemctl", "start", "nomad.service")
 }

@@ -3,6 +3,9 @@
 package e2e
 
 import (
+	"fmt"
+	"os"
+	"strings"
 	"testing"
 
 	"github.com/hashicorp/nomad/api"
@@ -53,6 +56,49 @@ func TestNamespaces(t *testing.T) {
 	t.Run("named by those who may", func(t *testing.T) {
 		j := run(t, "routing", only("unnamed"), option("socket", "team-b"), inNamespace("team-b"))
 		runsAs(t, j, "unnamed", teamB)
+	})
+
+	// Last: the agent keeps this configuration until the test ends.
+	t.Run("closed while its tasks run", testClosedNamespace)
+}
+
+// A task whose namespace may no longer use its host user runs on, but nothing new is done for it.
+func testClosedNamespace(t *testing.T) {
+	j := run(t, "routing", only("unnamed", "named"), optionOf("named", "socket", "team-b"), inNamespace("team-b"))
+	alloc := j.running(t, "unnamed")
+	before := teamB.container(t, alloc, "unnamed")
+	ended := teamB.container(t, j.running(t, "named"), "named")
+	code, _, stderr := j.exec(t, alloc, "unnamed", nothing(), "true")
+	must.Eq(t, 0, code, must.Sprint(stderr))
+
+	stopAgent(t)
+	teamB.end(t, ended, "KILL")
+	closed, err := os.ReadFile("testdata/agent/namespaces-closed.hcl") // with recover_stopped
+	must.NoError(t, err)
+	restartAgent(t, closed)
+
+	const refusal = `the Nomad namespace "team-b" may not use host user team-b any more: "team-b" is not open to the Nomad namespace "team-b" (plugin option socket.namespaces)`
+	j.says(t, "unnamed", "This task would be refused now: "+refusal)
+	_, state := j.dead(t, "named")
+	must.StrContains(t, events(state), "Did not start the container again, which was found ended (plugin option recover_stopped): "+refusal)
+
+	_, _, stderr, err = tryExec(t.Context(), alloc, "unnamed", nothing(), "true")
+	must.Error(t, err) // which Nomad does not tell: it is too long
+	must.StrHasPrefix(t, `task unnamed: running "true" in its container: `+refusal+"; open the host user to the namespace", stderr)
+	err = nomad.Allocations().Signal(alloc, nil, "unnamed", "SIGUSR1")
+	must.ErrorContains(t, err, "task unnamed: sending SIGUSR1: "+refusal)
+
+	j.running(t, "unnamed")
+	must.Eq(t, before.State.Pid, teamB.container(t, alloc, "unnamed").State.Pid)
+	j.stop(t)
+	_, state = j.dead(t, "unnamed")
+	must.False(t, state.Failed, must.Sprint(events(state)))
+	must.Eq(t, 1, strings.Count(events(state), "would be refused now"))
+	eventually(t, "the removal of the containers", func() error {
+		if left := teamB.containers(t); len(left) > 0 {
+			return fmt.Errorf("there are %q", left)
+		}
+		return nil
 	})
 }
 

@@ -18,16 +18,17 @@ const DefaultSocket = "default"
 
 // Plugin is the plugin's config block.
 type Plugin struct {
-	Sockets           []Socket `codec:"socket"`
-	SocketPath        string   `codec:"socket_path"`
-	Rootless          Rootless `codec:"rootless"`
-	Volumes           Volumes  `codec:"volumes"`
-	LoggingRaw        any      `codec:"logging"`
-	DisableLogs       bool     `codec:"disable_log_collection"`
-	ClientHTTPTimeout string   `codec:"client_http_timeout"`
-	StateDir          string   `codec:"state_dir"`
-	GC                GC       `codec:"gc"`
-	RecoverStopped    bool     `codec:"recover_stopped"`
+	Sockets    []Socket `codec:"socket"`
+	SocketPath string   `codec:"socket_path"`
+	Rootless   Rootless `codec:"rootless"`
+	Volumes    Volumes  `codec:"volumes"`
+	Allowed
+	LoggingRaw        any    `codec:"logging"`
+	DisableLogs       bool   `codec:"disable_log_collection"`
+	ClientHTTPTimeout string `codec:"client_http_timeout"`
+	StateDir          string `codec:"state_dir"`
+	GC                GC     `codec:"gc"`
+	RecoverStopped    bool   `codec:"recover_stopped"`
 
 	// ClientTimeout and Logging are ClientHTTPTimeout and LoggingRaw, parsed.
 	ClientTimeout time.Duration `codec:"-"`
@@ -43,6 +44,15 @@ type Socket struct {
 	// runs when they name neither a socket nor a host user.
 	Namespaces []string `codec:"namespaces"`
 	DefaultFor []string `codec:"default_for"`
+	// Allowed goes before the plugin's own.
+	Allowed
+}
+
+// Allowed is what tasks may ask for beyond what every container has. What is unset follows from the other option, see
+// Plugin.CheckPrivileges.
+type Allowed struct {
+	Privileged *bool    `codec:"allow_privileged"`
+	Caps       []string `codec:"allow_caps"` // nil: unset
 }
 
 // OpenTo reports whether the jobs of a Nomad namespace may use the socket.
@@ -150,6 +160,9 @@ func (p *Plugin) parse() error {
 	if p.SocketPath, err = socketPath(p.SocketPath); err != nil {
 		wrong("socket_path", "%w", err)
 	}
+	if err := p.checkCaps(); err != nil {
+		wrong("allow_caps", "%w", err)
+	}
 	seen := map[string]bool{}
 	defaultFor := map[string]string{}
 	for i := range p.Sockets {
@@ -169,6 +182,9 @@ func (p *Plugin) parse() error {
 		}
 		checkGlobs(wrong, "socket.namespaces", socket.Namespaces)
 		checkGlobs(wrong, "socket.default_for", socket.DefaultFor)
+		if err := socket.checkCaps(); err != nil {
+			wrong("socket.allow_caps", "%q: %w", socket.Name, err)
+		}
 		for _, namespace := range socket.DefaultFor {
 			if other, taken := defaultFor[namespace]; taken {
 				wrong("socket.default_for", "%q: both %q and %q are to be its default", namespace, other, socket.Name)

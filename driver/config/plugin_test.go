@@ -31,6 +31,7 @@ func TestPluginDefaults(t *testing.T) {
 	must.StrHasSuffix(t, "/nomad-driver-podman", plugin.StateDir)
 	must.Eq(t, Logging{Driver: "nomad"}, plugin.Logging)
 	must.False(t, plugin.DisableLogs)
+	must.Eq(t, Allowed{}, plugin.Allowed)
 }
 
 func TestPluginLogging(t *testing.T) {
@@ -86,8 +87,10 @@ func TestPluginRefused(t *testing.T) {
 			host_user   = "team-b"
 			default_for = ["x"]
 		}`, `both "default" and "b" are to be its default`},
-		"glob":  {`rootless { allow_users = ["["] }`, "allow_users"},
-		"state": {`state_dir = "here"`, "is not an absolute path"},
+		"capability":            {`allow_caps = ["NET-ADMIN"]`, `"allow_caps": "CAP_NET-ADMIN": unknown capability`},
+		"capability of a block": {"socket {\n host_user = \"a\"\n allow_caps = [\"x\"]\n}", `"socket.allow_caps": "default": "CAP_X": unknown capability`},
+		"glob":                  {`rootless { allow_users = ["["] }`, "allow_users"},
+		"state":                 {`state_dir = "here"`, "is not an absolute path"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, err := parsePlugin(t, test.hcl)
