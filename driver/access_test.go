@@ -141,7 +141,7 @@ func recoveredTask(t *testing.T, openTo string, asked config.Asked) *refusable {
 	ended := make(chan error, 1)
 	t.Cleanup(func() {
 		_ = program.Process.Kill()
-		<-ended
+		_ = <-ended // killed
 	})
 	go func() { ended <- program.Wait() }()
 	endpoint := servePodman(t, func(w http.ResponseWriter, req *http.Request) {
