@@ -138,12 +138,15 @@ func recoveredTask(t *testing.T, openTo string, asked config.Asked) *refusable {
 	r.Driver, r.events = driverWithEvents(t)
 	program := exec.Command("sleep", "1d")
 	must.NoError(t, program.Start())
-	ended := make(chan error, 1)
+	ended := make(chan struct{})
 	t.Cleanup(func() {
 		_ = program.Process.Kill()
-		_ = <-ended // killed
+		<-ended
 	})
-	go func() { ended <- program.Wait() }()
+	go func() {
+		defer close(ended)
+		_ = program.Wait()
+	}()
 	endpoint := servePodman(t, func(w http.ResponseWriter, req *http.Request) {
 		verb := req.URL.Path[strings.LastIndexByte(req.URL.Path, '/')+1:]
 		r.mu.Lock()
