@@ -35,12 +35,16 @@ func Cover(path string) error {
 	})
 }
 
-// Uncover ends Cover. Where nothing is covered it does nothing.
+// Uncover ends Cover. Where nothing is covered it does nothing. What Nomad has wanted to remove meanwhile, and has emptied, it
+// removes: Nomad does not try again.
 func Uncover(path string) error {
 	return withShared(path, true, func(dir *os.File) error {
 		// The way is root's up to here. EINVAL: another task's call was faster.
 		if err := unix.Unmount(filepath.Join(path, shared), unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW); err != nil && err != unix.EINVAL {
 			return fmt.Errorf("uncovering %s: %w", dir.Name(), err)
+		}
+		if unix.Rmdir(filepath.Join(path, shared)) == nil { // it has logs in it as long as Nomad knows it
+			_ = unix.Rmdir(path)
 		}
 		return nil
 	})

@@ -64,7 +64,12 @@ func TestInNamespaceCover(t *testing.T) {
 	must.NoError(t, err)
 	must.Eq(t, "kept", string(text))
 	must.NoError(t, Uncover(path))
-	must.NoError(t, os.RemoveAll(path))
+	must.DirExists(t, filepath.Join(path, "alloc/logs"))
+
+	must.NoError(t, Cover(path))
+	must.ErrorIs(t, os.RemoveAll(path), unix.EBUSY)
+	must.NoError(t, Uncover(path))
+	must.DirNotExists(t, path)
 	must.NoError(t, Cover(path)) // Nomad has removed it
 	must.NoError(t, Uncover(path))
 }
