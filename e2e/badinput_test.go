@@ -34,7 +34,7 @@ func TestBadInput(t *testing.T) {
 		{"missing-volume", []string{`"volumes"`, "local/nothing"}},
 		{"escaping-volume", []string{`"volumes"`, "../../../../etc"}},
 		{"malformed-tmpfs", []string{`"tmpfs"`, `"/a:/b:/c"`, "destination[:options]"}},
-		{"negative-port", []string{`"port_map"`, "web = -1", "1 to 65535"}},
+		{"negative-port", []string{`"port_map"`, `"web" = -1`, "1 to 65535"}},
 		{"unknown-port", []string{`"ports"`, `"web"`, "network block"}},
 		{"unknown-network", []string{`"network_mode"`, `"token-ring"`, "slirp4netns"}},
 		{"pull-timeout", []string{`"image_pull_timeout"`, `"-5m"`, "more than zero"}},
