@@ -50,7 +50,14 @@ func (d *Driver) allocBuilt(n *node, t *task) {
 	d.uncover(n, t.cfg.AllocDir)
 }
 
-// allocReport takes what was found when an allocation was closed off again.
+// takeReport is the guard's, which has other allocations to close: an event that Nomad is slow to take takes seconds.
+func (d *Driver) takeReport(report allocdir.Report) {
+	if n := d.current(); n != nil { // else there are no tasks
+		n.background.Go(func() { d.allocReport(report) })
+	}
+}
+
+// allocReport tells tasks what was found when their allocation was closed off again.
 func (d *Driver) allocReport(report allocdir.Report) {
 	if report.Path == "" {
 		d.logger.Error("nobody hears any more of directories of allocations that are opened to others; restart the agent", "error", report.Err)

@@ -77,7 +77,7 @@ func New(ctx context.Context, logger hclog.Logger, version string) (*Driver, err
 		changed: make(chan struct{}, 1),
 	}
 	if os.Geteuid() == 0 {
-		if driver.allocs, err = allocdir.NewGuard(driver.allocReport); err != nil {
+		if driver.allocs, err = allocdir.NewGuard(driver.takeReport); err != nil {
 			return nil, errors.Join(fmt.Errorf("watching the directories of allocations: %w (is fs.inotify.max_user_instances too low?)", err), loop.Close(), cores.Close())
 		}
 	}
