@@ -142,6 +142,9 @@ func (d *Driver) expectBuild(n *node) {
 		if removed != nil || err != nil {
 			d.logger.Warn("what the agent will open was not as it was left", "allocation", note.Path, "removed", len(removed), "error", err)
 		}
+		if errors.Is(err, allocdir.ErrReplaced) {
+			_, _, release, err = d.allocs.Hold(note.Path, allocdir.ID{}) // what is there now is opened, too
+		}
 		if err == nil {
 			letGo = append(letGo, release)
 		}
