@@ -87,7 +87,13 @@ func checkTmpfs(dir, parent *os.File) error {
 	if err != nil {
 		return err
 	}
-	if fs.Type != unix.TMPFS_MAGIC || id.Dev == above.Dev {
+	var st unix.Stat_t
+	if err := unix.Fstat(int(dir.Fd()), &st); err != nil { //nolint:gosec // a descriptor
+		return fmt.Errorf("fstat: %w", err)
+	}
+	mounted := fs.Type == unix.TMPFS_MAGIC && id.Dev != above.Dev
+	// After a reboot Nomad 1.6 mounts nothing, and uses the mount point, which nobody but root can make.
+	if mountPoint := st.Uid == 0 && st.Mode&0o022 == 0; !mounted && !mountPoint {
 		return errors.New("this is not the tmpfs that Nomad has mounted for the task's secrets; something else is in its place")
 	}
 	return nil

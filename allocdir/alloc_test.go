@@ -104,6 +104,16 @@ func TestSecretsAreNomadsTmpfs(t *testing.T) {
 	must.NoError(t, err)
 	must.NoError(t, dir.Close())
 
+	// What Nomad has made, and what is left of it after a reboot.
+	must.NoError(t, os.Chown(secrets, 0, 0))
+	_, err = d.Secrets("web", true)
+	must.ErrorContains(t, err, "not the tmpfs that Nomad has mounted")
+	must.NoError(t, os.Chmod(secrets, 0o755))
+	dir, err = d.Secrets("web", true)
+	must.NoError(t, err)
+	must.NoError(t, dir.Close())
+
+	open777(t, secrets)
 	if err := unix.Mount("tmpfs", secrets, "tmpfs", 0, ""); err != nil {
 		t.Skipf("this machine mounts no tmpfs: %v", err)
 	}
