@@ -57,7 +57,7 @@ func (d *Dir) Local(task string) (*os.File, error) {
 }
 
 // Secrets opens the directory of a task's secrets. For an agent that runs as root Nomad keeps them in a tmpfs: what lies in
-// the task's directory under that name and is no such mount is refused.
+// the task's directory under that name and is neither such a mount nor root's is refused.
 func (d *Dir) Secrets(task string, agentIsRoot bool) (_ *os.File, err error) {
 	parent, err := open(d.root, task, unix.O_PATH)
 	if err != nil {
