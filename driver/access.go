@@ -34,8 +34,8 @@ func (n *node) mayUse(namespace string, at place) ([]config.Socket, error) {
 		return []config.Socket{block}, nil
 	}
 	// The block has another name now, or another user, or is gone.
-	if blocks, _, err := n.blocksOf(at.user, at.user.Name, namespace); err == nil && len(blocks) > 0 {
-		return blocks, nil
+	if theirs, doubtful, err := n.blocksOf(at.user, at.user.Name, namespace); err == nil && len(theirs) > 0 {
+		return append(theirs, doubtful...), nil
 	}
 	return n.mayName(namespace, at.user.Name, at.user)
 }
@@ -52,7 +52,8 @@ func (n *node) mayStart(t *task) error {
 // mayReach refuses commands and signals to a task whose namespace could not start it where it runs.
 func (d *Driver) mayReach(t *task) error {
 	if _, err := d.current().mayUse(t.cfg.Namespace, t.place()); err != nil {
-		return fmt.Errorf("%w; open the host user to the namespace in the agent's configuration, or stop the task, which runs on without commands and signals", t.refusal(err))
+		return fmt.Errorf("%w; open the host user to the namespace in the agent's configuration, or stop the task, "+
+			"which runs on without commands and signals", t.refusal(err))
 	}
 	return nil
 }
@@ -64,7 +65,8 @@ func (t *task) refusal(why error) error {
 
 // place is where the task runs.
 func (t *task) place() place {
-	at := place{socket: t.state.Socket, user: rootless.User{UID: t.state.HostUID, GID: rootless.Unknown.GID}, calledBy: t.state.Asked.HostUser}
+	at := place{socket: t.state.Socket, user: rootless.Unknown, calledBy: t.state.Asked.HostUser}
+	at.user.UID = t.state.HostUID
 	if t.endpoint != nil {
 		at.user = t.endpoint.User()
 	} else if user, err := rootless.LookupUID(t.state.HostUID); err == nil {
@@ -76,7 +78,7 @@ func (t *task) place() place {
 // tellRefused says once of a recovered task that its container was not started again, or that it runs and would be refused
 // now. It waits until that is known. Before Nomad waits for a recovered task's end it takes no events of it.
 func (d *Driver) tellRefused(ctx context.Context, t *task) {
-	if !t.untold.CompareAndSwap(true, false) || t.awaitTaken(ctx) != nil {
+	if t.awaitTaken(ctx) != nil || !t.untold.CompareAndSwap(true, false) {
 		return
 	}
 	if t.refused != nil {
@@ -102,10 +104,13 @@ func (n *node) mayName(namespace, name string, user rootless.User) ([]config.Soc
 		return nil, fmt.Errorf("tasks of the Nomad namespace %q may name none (plugin option rootless.namespaces)", namespace)
 	}
 	blocks, doubtful, err := n.blocksOf(user, name, namespace)
+	if err != nil {
+		return nil, err
+	}
 	if len(blocks) == 0 {
 		blocks = []config.Socket{{}}
 	}
-	return append(blocks, doubtful...), err
+	return append(blocks, doubtful...), nil
 }
 
 // blocksOf are the socket blocks of a host user, whom a task calls by this name, that are open to the namespace, and those

@@ -144,8 +144,8 @@ func recoveredTask(t *testing.T, openTo string, asked config.Asked) *refusable {
 		<-ended
 	})
 	go func() {
-		defer close(ended)
-		_ = program.Wait()
+		_ = program.Wait() // by the signal
+		close(ended)
 	}()
 	endpoint := servePodman(t, func(w http.ResponseWriter, req *http.Request) {
 		verb := req.URL.Path[strings.LastIndexByte(req.URL.Path, '/')+1:]

@@ -159,8 +159,9 @@ func (s *session) run(ctx context.Context, c command) error {
 	}
 }
 
-// complain says on stderr why a command is refused. Of errors, `nomad alloc exec` shows only those that fit into a close frame of
-// a WebSocket, 123 bytes (RFC 6455, 5.5). The second write is taken when the first was sent (drivers.StreamToExecOptions).
+// complain says on stderr why a command is refused. Of errors, `nomad alloc exec` shows only those that fit into a close
+// frame of a WebSocket, 123 bytes (RFC 6455, 5.5). The second write is taken when the first was sent
+// (drivers.StreamToExecOptions).
 func (c command) complain(why error) {
 	for _, text := range []string{why.Error(), "\n"} {
 		_, _ = io.WriteString(c.stderr, text) // the error is returned, too

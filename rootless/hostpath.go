@@ -193,7 +193,8 @@ func (w *walk) open(name string) (fd int, err error) {
 func (w *walk) lookUpError(path string, err error) error {
 	err = &fs.PathError{Op: "open", Path: path, Err: err}
 	if errors.Is(err, fs.ErrPermission) {
-		return fmt.Errorf("%w to host user %s and their primary group, with whose rights root goes on from %s, since %s can change what is in there", err, w.user, w.others, w.who)
+		return fmt.Errorf("%w to host user %s and their primary group, with whose rights root goes on from %s, since %s can change what is in there",
+			err, w.user, w.others, w.who)
 	}
 	return err
 }

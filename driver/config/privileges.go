@@ -38,8 +38,8 @@ func (p *Plugin) CheckPrivileges(asked Asked, block Socket) error {
 	switch {
 	case !asked.Privileged:
 	case privileged == nil && caps != nil && !allows(caps, capabilities.All):
-		errs = append(errs, fmt.Errorf("config option %q: it gives every capability, and only %q are allowed on this socket (%s; allow_privileged can allow it nevertheless)",
-			"privileged", caps, capsBy))
+		errs = append(errs, fmt.Errorf("config option %q: it gives every capability, and only %q are allowed on this socket "+
+			"(%s; allow_privileged can allow it nevertheless)", "privileged", caps, capsBy))
 	case privileged != nil && !*privileged:
 		errs = append(errs, fmt.Errorf("config option %q: it is not allowed on this socket (%s)", "privileged", privilegedBy))
 	}
@@ -47,10 +47,10 @@ func (p *Plugin) CheckPrivileges(asked Asked, block Socket) error {
 	if caps == nil && privileged != nil && !*privileged {
 		caps, capsBy, more = podman.DefaultCapabilities, privilegedBy, "; allow_caps can allow others"
 	}
-	if caps != nil {
-		if refused := slices.DeleteFunc(slices.Clone(asked.CapAdd), func(name string) bool { return allows(caps, name) }); len(refused) > 0 {
-			errs = append(errs, fmt.Errorf("config option %q: %q are not allowed on this socket, only %q (%s%s)", "cap_add", refused, caps, capsBy, more))
-		}
+	refused := slices.DeleteFunc(slices.Clone(asked.CapAdd), func(name string) bool { return caps == nil || allows(caps, name) })
+	if len(refused) > 0 {
+		errs = append(errs, fmt.Errorf("config option %q: %q are not allowed on this socket, only %q (%s%s)",
+			"cap_add", refused, caps, capsBy, more))
 	}
 	return errors.Join(errs...)
 }
